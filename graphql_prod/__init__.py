@@ -1,0 +1,41 @@
+"""A drop-in ``aiographql.client.GraphQLClient`` for production. See README.md."""
+
+from graphql_prod._version import __version__
+from graphql_prod.client import ProductionClient
+from graphql_prod.config import ProductionConfig
+from graphql_prod.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    HTTPStatusError,
+    InvalidResponseError,
+    Problem,
+    RequestTimeoutError,
+    TransportError,
+)
+from graphql_prod.pool import PoolPolicy
+from graphql_prod.retry import RetryBudget, RetryPolicy
+from graphql_prod.stats import ClientStats, PoolStats
+from graphql_prod.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
+
+__all__ = [
+    "BATCH",
+    "INTERACTIVE",
+    "PROBE",
+    "STANDARD",
+    "ClientClosedError",
+    "ClientStats",
+    "ConfigurationError",
+    "HTTPStatusError",
+    "InvalidResponseError",
+    "PoolPolicy",
+    "PoolStats",
+    "Problem",
+    "ProductionClient",
+    "ProductionConfig",
+    "RequestTimeoutError",
+    "RetryBudget",
+    "RetryPolicy",
+    "TimeoutPolicy",
+    "TransportError",
+    "__version__",
+]

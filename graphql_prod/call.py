@@ -1,0 +1,168 @@
+"""One call: its settings, its deadline, and what happened so far. One object a call, made at its start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphql_prod import clock
+from graphql_prod.documents import Operation, is_query
+from graphql_prod.errors import ClientClosedError, RequestTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiographql.client import GraphQLRequest
+
+    from graphql_prod.exchange import Exchange
+    from graphql_prod.retry import Schedule
+    from graphql_prod.timeouts import TimeoutPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """What a call goes by: the client's settings, or those of a view made by ``with_options``."""
+
+    timeout: TimeoutPolicy
+    schedule: Schedule
+    idempotent: bool = False
+    headers: Mapping[str, str] | None = None
+    validate: bool | None = None
+
+
+class Call:
+    """State of one call; ``CURRENT`` holds the one that a task is in."""
+
+    __slots__ = (
+        "attempts",
+        "closing",
+        "done",
+        "exchange",
+        "last_error",
+        "limit",
+        "parent",
+        "request",
+        "sent",
+        "settings",
+        "started",
+    )
+
+    def __init__(self, settings: CallSettings, parent: Call | None) -> None:
+        self.settings = settings
+        self.parent = parent
+        self.started = clock.monotonic()
+        self.limit = asyncio.timeout(settings.timeout.total)
+        self.attempts = 0
+        self.request: GraphQLRequest | None = None
+        self.exchange: Exchange | None = None
+        self.sent = False
+        self.last_error: Exception | None = None
+        self.closing = False
+        self.done = False
+
+    @property
+    def operation(self) -> Operation:
+        """What this call would do; read from its document, which is parsed once in a program's life."""
+        request = self.request
+        if request is not None and is_query(request.query, request.operationName):
+            return Operation.QUERY
+        policy = self.settings.schedule.policy
+        marked = (
+            self.settings.idempotent or policy.mutations == "always" or policy.idempotency_header is not None
+        )
+        return Operation.REPEATABLE if marked else Operation.MUTATION
+
+    @property
+    def may_have_executed(self) -> bool:
+        """True when this call is a mutation and the server may have seen it."""
+        in_flight = self.exchange is not None and self.exchange.sent is not False
+        return (self.sent or in_flight) and self.operation is not Operation.QUERY
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, of the nearest deadline of this call and those it is part of."""
+        ends = [end for call in self.lineage() if (end := call.limit.when()) is not None]
+        return min(ends, default=float("inf")) - asyncio.get_running_loop().time()
+
+    def lineage(self) -> list[Call]:
+        """This call and those it is part of (a query that needs an introspection first)."""
+        return [self] if self.parent is None else [self, *self.parent.lineage()]
+
+    def failed(self, error: Exception | None) -> None:
+        """Remember the failure of an attempt, for whoever has to say why the time ran out."""
+        for call in self.lineage():
+            call.last_error = error or call.last_error
+
+    def absorb(self, part: Call) -> None:
+        """Take over the facts of the query that this call is about."""
+        if self.request is None:
+            self.request, self.attempts, self.sent = part.request, part.attempts, part.sent
+
+    def tell(self, error: Exception) -> None:
+        """Put the facts on the error that ends this call; what an inner call told before stays."""
+        facts: dict[str, object] = {"elapsed": self.elapsed}
+        if "attempts" not in getattr(error, "__dict__", {}):
+            facts |= {"attempts": self.attempts, "may_have_executed": self.may_have_executed}
+        for name, value in facts.items():
+            with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
+                setattr(error, name, value)
+
+    def cut(self) -> None:
+        """End the call now; it raises ClientClosedError."""
+        self.closing = True
+        self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def overdue(self, host: str) -> RequestTimeoutError | ClientClosedError:
+        """The error of a call whose total ran out, or which was cut."""
+        if self.closing:
+            return ClientClosedError(
+                f"The client was closed while a call to {host} was under way, {self.spent}. "
+                f"{self.consequence}"
+            )
+        return RequestTimeoutError(
+            f"{host} gave no answer within the total of {self.settings.timeout.total:g} s, "
+            f"{self.spent}. {self.consequence} See what it is busy with, or raise timeout.total.",
+            phase="total",
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this call began."""
+        return clock.monotonic() - self.started
+
+    @property
+    def spent(self) -> str:
+        """Attempts and time so far, for an error's text."""
+        plural = "" if self.attempts == 1 else "s"
+        return f"after {self.attempts} attempt{plural} in {self.elapsed:.2f} s"
+
+    @property
+    def consequence(self) -> str:
+        """What a person should know of a mutation."""
+        if self.may_have_executed:
+            return "The mutation may have been executed: look before you send it again."
+        if self.operation is Operation.QUERY:
+            return "Nothing was changed by it."
+        return "The mutation was not sent."
+
+
+CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
+
+
+class Group:
+    """A call that is made of one query and work of its own around it (decoding)."""
+
+    def __init__(self, settings: CallSettings) -> None:
+        self._call = Call(settings, CURRENT.get())
+
+    def __enter__(self) -> None:
+        self._token = CURRENT.set(self._call)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._call.done = True
+        CURRENT.reset(self._token)
+        if isinstance(error, Exception):
+            self._call.tell(error)

@@ -1,0 +1,415 @@
+"""ProductionClient: joins the parts, decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from aiographql.client import GraphQLClient, GraphQLRequest
+from aiographql.client.subscription import (
+    GRAPHQL_TRANSPORT_WS_PROTOCOL,
+    GRAPHQL_WS_PROTOCOL,
+)
+from aiographql.client.transport import (
+    AiohttpTransport,
+    HttpxTransport,
+)
+
+from graphql_prod import clock
+from graphql_prod.call import CallSettings, Group
+from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
+from graphql_prod.errors import ConfigurationError, Problem
+from graphql_prod.headers import STOCK_HEADERS, aligned, merge, spellings
+from graphql_prod.lifecycle import Lifecycle
+from graphql_prod.retry import Budget, Retry, Schedule
+from graphql_prod.session import Sessions
+from graphql_prod.stats import ClientStats, PoolStats
+from graphql_prod.timeouts import TimeoutPolicy, override
+from graphql_prod.transport import ProductionTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import graphql
+    from aiographql.client import (
+        GraphQLCodec,
+        GraphQLResponse,
+        GraphQLSubscription,
+        GraphQLTransport,
+    )
+    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.subscription import CallbacksType
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+    from cafeteria.asyncio.callbacks import CallbackType
+
+    from graphql_prod.lifecycle import State
+    from graphql_prod.session import Backend
+
+T = TypeVar("T")
+
+
+class ProductionClient(GraphQLClient):
+    """A drop-in ``aiographql.client.GraphQLClient`` for production.
+
+    Takes the stock constructor's arguments in the same order. Constructing needs no running event loop and
+    does no I/O; the session is opened at first use. One client serves any number of tasks.
+
+    :param config: settings; arguments given beside it win over what it says.
+    :param backend: ``"aiohttp"`` or ``"httpx"``; None leaves it to the config, the session, else aiohttp.
+    :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
+        a session that contradict each other.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        headers: Mapping[str, str] | None = None,
+        method: str | None = None,
+        schema: graphql.GraphQLSchema | None = None,
+        session: GraphQLSession | None = None,
+        validate: bool = True,
+        serializer: GraphQLSerializer | None = None,
+        codec: GraphQLCodec | None = None,
+        transport: GraphQLTransport | None = None,
+        subscription_transport: GraphQLSubscriptionTransport | None = None,
+        schema_ttl: float | None = None,
+        *,
+        config: ProductionConfig | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        config = _effective(config, endpoint, headers, method, backend)
+        url = http_url(endpoint)
+        sessions = Sessions(url, session, config.backend, config.pool)
+        _require_agreement(transport, sessions, config.backend)
+        lifecycle = Lifecycle(host_of(url), sessions.close)
+        self._prod_settings = CallSettings(config.timeout, Schedule.of(config.retry))
+        budget = self._prod_settings.schedule.policy.budget
+        self._prod = _Parts(
+            config=config.model_copy(update={"backend": sessions.backend}),
+            sessions=sessions,
+            lifecycle=lifecycle,
+            transport=ProductionTransport(
+                host=host_of(url),
+                settings=self._prod_settings,
+                sessions=sessions,
+                budget=None if budget is None else Budget(budget),
+                lifecycle=lifecycle,
+                custom=transport,
+            ),
+            sockets=subscription_transport,
+        )
+        self._prod_root: ProductionClient | None = None
+        super().__init__(
+            endpoint,
+            headers=plain(config.headers),
+            method=config.method,
+            schema=schema,
+            validate=validate,
+            serializer=serializer,
+            codec=codec,
+            transport=self._prod.transport,
+            subscription_transport=subscription_transport,
+            schema_ttl=schema_ttl,
+        )
+
+    @classmethod
+    def from_config(cls, source: Mapping[str, Any] | ProductionConfig, **objects: Any) -> Self:
+        """A client made of settings.
+
+        :param source: a mapping of settings or a :class:`ProductionConfig`; it must name the endpoint.
+        :param objects: constructor arguments that are no settings: ``session``, ``codec``, ``schema`` …
+        :raises ConfigurationError: listing every problem.
+        """
+        config = source if isinstance(source, ProductionConfig) else ProductionConfig(**source)
+        if config.endpoint is None:
+            raise ConfigurationError([Problem("endpoint", "is missing; give the URL of the API")])
+        return cls(config.endpoint, config=config, **objects)
+
+    @property
+    def transport(self) -> ProductionTransport:
+        """Our transport, over which every query and mutation goes."""
+        return self._prod.transport
+
+    @property
+    def config(self) -> ProductionConfig:
+        """The effective settings."""
+        return self._prod.config
+
+    @property
+    def state(self) -> State:
+        """``"open"``, ``"draining"``, ``"closing"`` or ``"closed"``."""
+        return self._prod.lifecycle.state
+
+    def stats(self) -> ClientStats:
+        """Counts of this client and its views, now. Costs a few microseconds; no I/O."""
+        return self._prod.stats()
+
+    def with_options(
+        self,
+        *,
+        timeout: TimeoutPolicy | float | str | None = None,
+        retry: Retry | None = None,
+        idempotent: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        validate: bool | None = None,
+    ) -> Self:
+        """A client of the same class that shares everything with this one, but for the options named.
+
+        Session, pool, budget, schema and shutdown are shared; closing one closes both. Cheap enough for
+        one call. None leaves an option as it is.
+
+        :param timeout: a policy, a preset's name, or a number: the total in seconds.
+        :param retry: a policy or a tenacity object; the budget stays the client's.
+        :param idempotent: True lets mutations be repeated like queries.
+        :param headers: rank between the client's headers and the request's.
+        :param validate: whether to validate documents against the schema.
+        :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
+        """
+        now = self._prod_settings
+        view = copy.copy(self)
+        view._prod_root = self._prod_root or self
+        view._prod_settings = CallSettings(
+            timeout=override(now.timeout, timeout),
+            schedule=now.schedule if retry is None else Schedule.of(retry),
+            idempotent=now.idempotent if idempotent is None else idempotent,
+            headers=now.headers if headers is None else merge(now.headers or {}, headers),
+            validate=now.validate if validate is None else validate,
+        )
+        return view
+
+    async def query(
+        self,
+        request: GraphQLRequest | str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        operation: str | None = None,
+        variables: dict[str, Any] | None = None,
+        extensions: dict[str, Any] | None = None,
+        session: GraphQLSession | None = None,
+    ) -> GraphQLResponse:
+        """Execute a query or mutation; arguments and result are the stock client's.
+
+        Retried where that is safe, within the total timeout. Safe to cancel: a cancel is neither retried
+        nor swallowed, and leaves the connection pool whole.
+
+        :raises RequestTimeoutError: a limit was reached.
+        :raises HTTPStatusError: an answer without success and without GraphQL.
+        :raises InvalidResponseError: a success without GraphQL.
+        :raises TransportError: no answer came.
+        :raises ClientClosedError: the client is closed or closing.
+        :raises GraphQLClientException: the stock client's other errors, among them a refused document.
+        """
+        if headers or self._prod_settings.headers or not isinstance(request, str):
+            request, headers = self._with_headers(request, headers)
+        return await self._prod.transport.guard(
+            self._prod_settings,
+            super().query,
+            request,
+            method,
+            headers,
+            operation,
+            variables,
+            extensions,
+            session,
+        )
+
+    async def query_data_as(
+        self,
+        request: GraphQLRequest | str,
+        result_type: type[T],
+        path: str | None = None,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        operation: str | None = None,
+        variables: dict[str, Any] | None = None,
+        extensions: dict[str, Any] | None = None,
+        session: GraphQLSession | None = None,
+    ) -> T:
+        """:meth:`query`, with the data decoded; a decoding error carries the facts of the call too."""
+        with Group(self._prod_settings):
+            return await super().query_data_as(
+                request,
+                result_type,
+                path,
+                method,
+                headers,
+                operation,
+                variables,
+                extensions,
+                session,
+            )
+
+    async def introspect(self, headers: dict[str, str] | None = None) -> graphql.GraphQLSchema:
+        """Ask the server for its schema; an ordinary query, retried like one."""
+        schema = await super().introspect(headers=headers)
+        self._prod.introspected = clock.monotonic()
+        return schema
+
+    async def get_schema(
+        self, refresh: bool = False, headers: dict[str, str] | None = None
+    ) -> graphql.GraphQLSchema:
+        """The schema, introspected when it is not known yet or too old; shared with all views."""
+        if self._prod_root is not None:
+            return await self._prod_root.get_schema(refresh=refresh, headers=headers)
+        return await super().get_schema(refresh=refresh, headers=headers)
+
+    async def validate(
+        self,
+        request: GraphQLRequest,
+        schema: graphql.GraphQLSchema | None = None,
+        headers: dict[str, str] | None = None,
+        force: bool = False,
+    ) -> None:
+        """Validate a document, as stock; a view's ``validate`` option replaces the client's."""
+        wanted = self._prod_settings.validate
+        if wanted is not None and not force:
+            if not (wanted and request.validate):
+                return
+            force = True
+        await super().validate(request, schema=schema, headers=headers, force=force)
+
+    async def subscribe(
+        self,
+        request: GraphQLRequest | str,
+        headers: dict[str, str] | None = None,
+        operation: str | None = None,
+        variables: dict[str, Any] | None = None,
+        extensions: dict[str, Any] | None = None,
+        callbacks: CallbacksType | None = None,
+        on_data: CallbackType | None = None,
+        on_error: CallbackType | None = None,
+        session: GraphQLSession | None = None,
+        wait: bool = False,
+        protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
+        connection_init_payload: dict[str, Any] | None = None,
+        transport: GraphQLSubscriptionTransport | None = None,
+    ) -> GraphQLSubscription:
+        """Subscribe as stock does, over this client's session.
+
+        :raises ClientClosedError: the client is closed or closing.
+        """
+        self._prod.lifecycle.admit()
+        request, headers = self._with_headers(request, headers)
+        if transport is None and self._prod.sockets is None:
+            transport = self._prod.sessions.subscription_transport(self.endpoint, session)
+        subscription = await super().subscribe(
+            request,  # type: ignore[arg-type]  # stock takes a text too
+            headers,
+            operation,
+            variables,
+            extensions,
+            callbacks,
+            on_data,
+            on_error,
+            session,
+            False,
+            protocols,
+            connection_init_payload,
+            transport,
+        )
+        self._prod.lifecycle.follow(subscription.task)
+        if wait and subscription.task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await subscription.task
+        return subscription
+
+    async def close(self) -> None:
+        """Close this client and its views: no new calls, up to 25 s for those under way, then the session.
+
+        Idempotent. Only a session of ours is closed. Cancelling the caller does not stop it.
+        """
+        await self._prod.lifecycle.close()
+
+    async def __aenter__(self) -> Self:
+        self._prod.lifecycle.admit()
+        return self
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        if exc_type is None:
+            await self.close()
+        else:
+            await self._prod.lifecycle.close(deadline=0)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
+
+    def _with_headers(
+        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
+    ) -> tuple[GraphQLRequest | str, dict[str, str] | None]:
+        """The view's headers put under the request's, and every name spelt as the client spells it."""
+        names = self._prod.header_names
+        view = self._prod_settings.headers
+        if isinstance(request, str):
+            merged = {**aligned(view or {}, names), **aligned(headers or {}, names)}
+            return request, merged or None
+        own = aligned(request.headers, names)
+        if view:
+            own = {**aligned(view, names), **own}
+        if own != request.headers:
+            request = dataclasses.replace(request, operation=request.operationName, headers=own)
+        return request, aligned(headers, names) if headers else None
+
+
+@dataclass
+class _Parts:
+    """What a client shares with its views."""
+
+    config: ProductionConfig
+    sessions: Sessions
+    lifecycle: Lifecycle
+    transport: ProductionTransport
+    sockets: GraphQLSubscriptionTransport | None
+    introspected: float | None = None
+
+    def __post_init__(self) -> None:
+        self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+
+    def stats(self) -> ClientStats:
+        budget = self.transport.budget
+        return ClientStats(
+            state=self.lifecycle.state,
+            in_flight=len(self.lifecycle.calls),
+            subscriptions=len(self.lifecycle.subscriptions),
+            retries=self.transport.retries,
+            budget=None if budget is None else budget.balance(),
+            budget_rejections=0 if budget is None else budget.rejections,
+            pool=PoolStats(*self.sessions.usage()),
+            schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
+        )
+
+
+def _effective(
+    config: ProductionConfig | None,
+    endpoint: str,
+    headers: Mapping[str, str] | None,
+    method: str | None,
+    backend: Backend | None,
+) -> ProductionConfig:
+    """The settings with the constructor's arguments over them, checked together."""
+    config = config or ProductionConfig()
+    named = {key: getattr(config, key) for key in config.model_fields_set}
+    given = {"endpoint": endpoint, "method": method, "backend": backend}
+    named.update((key, value) for key, value in given.items() if value is not None)
+    if config.headers or headers:
+        named["headers"] = merge(config.headers, headers or {})
+    return ProductionConfig(**named)
+
+
+def _require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:
+    kinds: dict[type[Any], Backend] = {AiohttpTransport: "aiohttp", HttpxTransport: "httpx"}
+    backend = next((name for kind, name in kinds.items() if isinstance(transport, kind)), None)
+    if backend is None or backend == sessions.backend:
+        return
+    if sessions.given is not None:
+        raise ConfigurationError(
+            f"transport and session contradict each other: the transport is one of {backend}, the session "
+            f"one of {sessions.backend}; leave one of them out"
+        )
+    if asked is not None:
+        raise ConfigurationError(
+            f"transport and backend={asked!r} contradict each other: the transport is one of {backend}"
+        )

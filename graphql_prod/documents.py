@@ -1,0 +1,37 @@
+"""What a document would do: read from its text, remembered by its text."""
+
+from __future__ import annotations
+
+import enum
+from functools import lru_cache
+
+from graphql import GraphQLSyntaxError, OperationDefinitionNode, OperationType, parse
+
+
+class Operation(enum.Enum):
+    """What may be repeated: the question behind every retry."""
+
+    QUERY = "query"
+    MUTATION = "mutation"
+    REPEATABLE = "mutation marked idempotent"
+
+
+# A thousand documents are more than most services have; texts of that many stay in memory.
+@lru_cache(maxsize=1024)
+def is_query(document: str, operation_name: str | None) -> bool:
+    """True when the operation that would run is a query.
+
+    What cannot be judged (a syntax error, several operations and no name, a name that is not there,
+    a subscription) is no query: it is not repeated after it may have been sent.
+    """
+    try:
+        definitions = parse(document, no_location=True).definitions
+    except (GraphQLSyntaxError, RecursionError):
+        return False
+    operations = [
+        node
+        for node in definitions
+        if isinstance(node, OperationDefinitionNode)
+        and (operation_name is None or (node.name and node.name.value == operation_name))
+    ]
+    return len(operations) == 1 and operations[0].operation is OperationType.QUERY

@@ -1,0 +1,148 @@
+"""The errors a user meets: all of them are the stock client's, or subclasses of those.
+
+Every error that ends a call carries ``attempts`` (how many were begun), ``elapsed`` (seconds since the
+call began) and ``may_have_executed`` (True as soon as a mutation may have reached the server).
+Exceptions of the stock client, of graphql-core and of a custom transport get the same three attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiographql.client import GraphQLClientException, GraphQLRequestException
+from aiographql.client.exceptions import GraphQLTransportException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aiographql.client import GraphQLResponse
+
+Phase = Literal["pool", "connect", "write", "read", "attempt", "total"]
+
+
+class _CallError(GraphQLClientException):
+    """What every error that we raise out of a call carries."""
+
+    attempts: int = 0
+    elapsed: float = 0.0
+    may_have_executed: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between processes (task queues, pools); their constructors take more than a text.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
+
+class TransportError(_CallError, GraphQLTransportException):
+    """No answer came: the connection failed, was lost, or could never have worked.
+
+    Raised where the stock client raises a plain ``GraphQLTransportException``. ``__cause__`` is the HTTP
+    library's own exception.
+    """
+
+
+class RequestTimeoutError(_CallError, GraphQLTransportException, TimeoutError):
+    """A limit of the :class:`~graphql_prod.TimeoutPolicy` was reached.
+
+    :ivar phase: which limit: ``"pool" "connect" "write" "read" "attempt" "total"``. When the total ran
+        out in mid-attempt, ``__cause__`` is the failure of the attempt before, if there was one.
+    """
+
+    def __init__(self, message: str, *, phase: Phase) -> None:
+        super().__init__(message)
+        self.phase: Phase = phase
+
+
+class HTTPStatusError(_CallError, GraphQLRequestException):
+    """The server answered with a status that is not a success, and with no GraphQL answer.
+
+    :ivar status: the HTTP status.
+    :ivar headers: the answer's headers, compared without case.
+    :ivar retry_after: seconds asked for by ``Retry-After``, or None.
+    :ivar response: the stock response object; its ``json`` is whatever object the body held, or empty.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: GraphQLResponse,
+        status: int,
+        headers: Mapping[str, str],
+        retry_after: float | None = None,
+    ) -> None:
+        GraphQLClientException.__init__(self, message)
+        self.response = response
+        self.status = status
+        self.headers = headers
+        self.retry_after = retry_after
+
+
+class InvalidResponseError(_CallError, GraphQLRequestException):
+    """A success status whose body is no GraphQL answer: a login page, JSON cut short, a JSON list.
+
+    The stock client returns such an answer as empty data without errors.
+
+    :ivar status: the HTTP status, or None where a custom transport hides it.
+    :ivar content_type: the answer's media type, or None.
+    :ivar excerpt: the first 200 characters of the body (also in the text of this error).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: GraphQLResponse,
+        status: int | None,
+        content_type: str | None,
+        excerpt: str,
+    ) -> None:
+        GraphQLClientException.__init__(self, message)
+        self.response = response
+        self.status = status
+        self.content_type = content_type
+        self.excerpt = excerpt
+
+
+class ClientClosedError(_CallError):
+    """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the configuration.
+
+    :ivar key: the setting, dotted: ``retry.attempts``.
+    :ivar message: what is wrong and what is allowed; never a secret's value.
+    :ivar source: where the value came from: ``code``, a file's name, an environment variable.
+    """
+
+    key: str
+    message: str
+    source: str = "code"
+
+    def __str__(self) -> str:
+        return f"{self.key} (from {self.source}): {self.message}"
+
+
+class ConfigurationError(GraphQLClientException, ValueError):
+    """The settings cannot work. Lists every problem, each with its key and its source.
+
+    :ivar problems: the :class:`Problem` records behind the text.
+    """
+
+    def __init__(self, problems: Iterable[Problem] | str) -> None:
+        if isinstance(problems, str):
+            self.problems: tuple[Problem, ...] = ()
+            super().__init__(problems)
+            return
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{count} in the configuration of the client:\n{lines}")

@@ -1,0 +1,236 @@
+"""The one border at which foreign exceptions are translated.
+
+httpx-aiohttp reports a disconnect after sending, a refused port and a bad certificate alike as
+``httpx.ConnectTimeout``; the truth is in the cause. So the whole chain of causes is read, aiohttp's
+word counts before httpx's, and both before the operating system's.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
+
+from graphql_prod.pool import PoolTimeoutError
+from graphql_prod.retry import Reach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from graphql_prod.errors import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a foreign exception means.
+
+    ``what`` continues "<host> …" in a sentence; ``hint`` says what to do; ``phase`` is set for timeouts.
+    """
+
+    reach: Reach
+    reason: str
+    what: str
+    hint: str
+    phase: Phase | None = None
+    sent: bool = True
+    """Whether the server may have seen the request."""
+
+
+_POOL_FULL = Fault(
+    Reach.UNSENT,
+    "pool timeout",
+    "got no request from us: no connection became free in time",
+    "Raise pool.requests, or lower the number of calls at once.",
+    "pool",
+)
+_DNS = Fault(Reach.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
+_REFUSED = Fault(
+    Reach.UNSENT, "connect", "could not be reached", "Check that it is up and the port is right."
+)
+_PROXY = Fault(Reach.UNSENT, "proxy", "could not be reached through the proxy", "Check the proxy's own log.")
+_CONNECT = Fault(
+    Reach.UNSENT,
+    "connect timeout",
+    "did not accept a connection in time",
+    "Check the network, or raise timeout.connect.",
+    "connect",
+)
+_READ = Fault(
+    Reach.AMBIGUOUS,
+    "read timeout",
+    "did not answer in time",
+    "See what it is busy with, or raise timeout.read.",
+    "read",
+)
+_WRITE = Fault(
+    Reach.AMBIGUOUS,
+    "write timeout",
+    "did not take the request in time",
+    "See what it is busy with, or raise timeout.write.",
+    "write",
+)
+_ATTEMPT = Fault(
+    Reach.AMBIGUOUS,
+    "attempt timeout",
+    "did not finish an attempt in time",
+    "See what it is busy with, or raise timeout.attempt (or the session's own limit).",
+    "attempt",
+)
+_LOST = Fault(
+    Reach.AMBIGUOUS,
+    "connection lost",
+    "closed the connection before the answer was whole",
+    "Look for a restart or a proxy in between.",
+)
+_CERTIFICATE = Fault(
+    Reach.FINAL,
+    "certificate",
+    "showed a certificate that is not trusted",
+    "Check its name, its dates and the authorities you trust.",
+)
+_TLS = Fault(
+    Reach.FINAL,
+    "tls",
+    "did not agree on TLS",
+    "Check that it speaks TLS on this port, and its versions and client certificates.",
+)
+_URL = Fault(Reach.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
+_ENCODING = Fault(
+    Reach.FINAL,
+    "content encoding",
+    "sent a body that does not decode",
+    "Look for a proxy that changes the body but not its Content-Encoding.",
+)
+_REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
+_OTHER = Fault(Reach.FINAL, "client error", "could not be asked", "The cause of this error says more.")
+
+_NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
+
+_AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
+    (aiohttp.ConnectionTimeoutError, _CONNECT),
+    (aiohttp.ServerTimeoutError, _READ),
+    (aiohttp.ClientConnectorDNSError, _DNS),
+    (aiohttp.ClientProxyConnectionError, _PROXY),
+    (aiohttp.ClientConnectorError, _REFUSED),
+    (aiohttp.InvalidURL, _URL),
+    (aiohttp.TooManyRedirects, _REDIRECTS),
+    (aiohttp.ClientPayloadError, _LOST),
+    (aiohttp.ClientConnectionError, _LOST),
+)
+_SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
+    (PoolTimeoutError, _POOL_FULL),
+    (socket.gaierror, _DNS),
+    (ConnectionRefusedError, _REFUSED),
+    (TimeoutError, _ATTEMPT),
+    (OSError, _LOST),
+)
+# Broken off in mid-handshake: as transient as any lost connection.
+_TRANSIENT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
+    """What the exception means for the call.
+
+    :param sent: True or False where we saw whether the request's body was written; None where we did not.
+    """
+    chain = _chain(error)
+    fault = next((fault for ask in _QUESTIONS if (fault := ask(chain))), _OTHER)
+    if sent is None:
+        return replace(fault, sent=fault.reach is not Reach.UNSENT and fault not in _NEVER_SENT)
+    if fault.reach is Reach.AMBIGUOUS and not sent:
+        return replace(fault, reach=Reach.UNSENT, sent=False)
+    if fault.reach is Reach.UNSENT and sent:
+        return replace(fault, reach=Reach.AMBIGUOUS)
+    return replace(fault, sent=sent)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain and len(chain) < 16:
+        chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return chain
+
+
+def _about_tls(chain: list[BaseException]) -> Fault | None:
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch):
+            return _CERTIFICATE
+    for link in chain:
+        if isinstance(link, ssl.SSLError) and not isinstance(link, _TRANSIENT_TLS):
+            return _TLS
+    return None
+
+
+def _about_encoding(chain: list[BaseException]) -> Fault | None:
+    return _ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
+
+
+def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
+    for link in reversed(chain):
+        if isinstance(link, aiohttp.ClientHttpProxyError):
+            return _PROXY if link.status >= 500 else replace(_PROXY, reach=Reach.FINAL)
+        if isinstance(link, aiohttp.ClientError):
+            found = _look_up(link, _AIOHTTP)
+            if found or not isinstance(link, aiohttp.ClientResponseError):
+                return found
+            # Bytes that are no HTTP: whoever sent them, a whole answer did not come.
+            return _LOST
+    return None
+
+
+def _from_httpx(chain: list[BaseException]) -> Fault | None:
+    httpx = sys.modules.get("httpx")
+    if httpx is None:
+        return None
+    for link in chain:
+        if isinstance(link, httpx.HTTPError | httpx.InvalidURL):
+            return _about_names(chain) or _look_up(link, _httpx_table(httpx))
+    return None
+
+
+def _about_names(chain: list[BaseException]) -> Fault | None:
+    return _DNS if any(isinstance(link, socket.gaierror) for link in chain) else None
+
+
+def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], ...]:
+    return (
+        (httpx.PoolTimeout, _POOL_FULL),
+        (httpx.ConnectTimeout, _CONNECT),
+        (httpx.ReadTimeout, _READ),
+        (httpx.WriteTimeout, _WRITE),
+        (httpx.ProxyError, _PROXY),
+        (httpx.ConnectError, _REFUSED),
+        (httpx.ReadError, _LOST),
+        (httpx.WriteError, _LOST),
+        (httpx.CloseError, _LOST),
+        (httpx.RemoteProtocolError, _LOST),
+        (httpx.UnsupportedProtocol, _URL),
+        (httpx.InvalidURL, _URL),
+        (httpx.DecodingError, _ENCODING),
+        (httpx.TooManyRedirects, _REDIRECTS),
+    )
+
+
+def _from_system(chain: list[BaseException]) -> Fault | None:
+    return next((found for link in reversed(chain) if (found := _look_up(link, _SYSTEM))), None)
+
+
+def _look_up(error: BaseException, table: tuple[tuple[type[BaseException], Fault], ...]) -> Fault | None:
+    return next((fault for kind, fault in table if isinstance(error, kind)), None)
+
+
+_QUESTIONS: tuple[Callable[[list[BaseException]], Fault | None], ...] = (
+    _about_tls,
+    _about_encoding,
+    _from_aiohttp,
+    _from_httpx,
+    _from_system,
+)

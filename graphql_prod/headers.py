@@ -1,0 +1,29 @@
+"""Header names compare without case; the stock client's dictionaries do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# What the stock client sends unless told otherwise.
+STOCK_HEADERS = ("Content-Type", "Accept", "Accept-Encoding")
+
+
+def spellings(names: Iterable[str]) -> dict[str, str]:
+    """How each header is spelt, by its name in lower case."""
+    return {name.lower(): name for name in names}
+
+
+def aligned(headers: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The headers, with every name that is known spelt as it is known: so one replaces the other."""
+    return {names.get(name.lower(), name): value for name, value in headers.items()}
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sets of headers; where they name the same one, in whatever spelling, ``over`` counts."""
+    merged = aligned(under, spellings(STOCK_HEADERS))
+    for name, value in over.items():
+        merged[spellings([*STOCK_HEADERS, *merged]).get(name.lower(), name)] = value
+    return merged

@@ -1,0 +1,161 @@
+"""What an attempt came to: a record for the retry table, and an error for people."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiographql.client import GraphQLRequestException
+from aiographql.client.exceptions import GraphQLTransportException
+
+from graphql_prod import faults
+from graphql_prod.errors import (
+    HTTPStatusError,
+    InvalidResponseError,
+    RequestTimeoutError,
+    TransportError,
+)
+from graphql_prod.retry import Attempt, Reach, retry_after
+
+if TYPE_CHECKING:
+    from aiographql.client import GraphQLResponse
+
+    from graphql_prod.call import Call
+    from graphql_prod.exchange import Exchange
+
+EXCERPT = 200
+
+_HINTS = {
+    401: "Check the credentials.",
+    403: "Check the credentials and what they allow.",
+    404: "Check the endpoint's path.",
+    405: "Check the endpoint's path and the method.",
+    407: "Check the proxy's credentials.",
+    413: "Send less, or raise the limit of the proxy in between.",
+    415: "Check the Content-Type header.",
+    429: "Call less often, or put 429 into retry.statuses.",
+}
+
+
+def is_answer(json: Any) -> bool:
+    """True for an object with ``data`` (an object or null) or ``errors`` (a list of objects)."""
+    if not isinstance(json, dict) or not ("data" in json or "errors" in json):
+        return False
+    data, errors = json.get("data"), json.get("errors")
+    return (data is None or isinstance(data, dict)) and (
+        errors is None or (isinstance(errors, list) and all(isinstance(error, dict) for error in errors))
+    )
+
+
+def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) -> Attempt:
+    """The record of an attempt that raised. Marks the call as sent where it may have been."""
+    if isinstance(error, GraphQLRequestException):
+        call.sent = True
+        return _of_refusal(error, exchange, call, host)
+    fault = faults.classify(error, sent=exchange.sent)
+    call.sent = call.sent or fault.sent
+    return Attempt(reach=fault.reach, reason=fault.reason, error=_translated(error, fault, call, host))
+
+
+def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
+    """The record of an attempt that was answered, or None if the answer is as good as any."""
+    call.sent = True
+    status = exchange.status
+    if not is_answer(response.json):
+        return Attempt(
+            Reach.INVALID,
+            "no GraphQL answer",
+            status,
+            error=_invalid(response, exchange, call, host),
+        )
+    codes = _codes(response.json)
+    if codes is None and (status is None or status < 300):
+        return None
+    return Attempt(
+        Reach.ANSWERED,
+        _reason(status) if status is None or status >= 300 else "error code",
+        status,
+        codes,
+        retry_after(exchange.headers),
+        response=response,
+    )
+
+
+def _codes(json: dict[str, Any]) -> frozenset[str] | None:
+    errors = json.get("errors")
+    if not errors or json.get("data") is not None:
+        return None
+    extensions = [error.get("extensions") for error in errors]
+    codes = [each.get("code") if isinstance(each, dict) else None for each in extensions]
+    return frozenset(codes) if all(isinstance(code, str) for code in codes) else None
+
+
+def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, host: str) -> Attempt:
+    status = exchange.status
+    if status is None or type(error) is not GraphQLRequestException:
+        # A custom transport's: it alone knows what happened, and its exception says it.
+        return Attempt(Reach.FINAL, "refused", status, error=error)
+    wait = retry_after(exchange.headers)
+    translated = HTTPStatusError(
+        _status_text(status, exchange, call, host),
+        response=error.response,
+        status=status,
+        headers=exchange.headers,
+        retry_after=wait,
+    )
+    translated.__cause__ = error
+    return Attempt(Reach.ANSWERED, _reason(status), status, retry_after=wait, error=translated)
+
+
+def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
+    if 300 <= status < 400:
+        target = urlsplit(exchange.headers.get("Location", "")).hostname or host
+        return (
+            f"{host} answered {_reason(status)} {call.spent}: a redirect to {target}, which is not followed. "
+            f"{call.consequence} If {target} is right, make it the endpoint."
+        )
+    hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
+    return (
+        f"{host} answered {_reason(status)} {call.spent}, without a GraphQL answer. {call.consequence} {hint}"
+    )
+
+
+def _reason(status: int | None) -> str:
+    try:
+        return f"{status} {HTTPStatus(status or 0).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _invalid(response: GraphQLResponse, exchange: Exchange, call: Call, host: str) -> InvalidResponseError:
+    content_type = exchange.headers.get("Content-Type")
+    excerpt = exchange.body[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
+    shown = f" The body begins: {excerpt!r}" if excerpt else ""
+    return InvalidResponseError(
+        f"{host} answered {exchange.status or 'a success'} {call.spent} with a body "
+        f"({content_type or 'no content type'}) that is no GraphQL answer. {call.consequence} "
+        f"Look for a login page or a proxy in between.{shown}",
+        response=response,
+        status=exchange.status,
+        content_type=content_type,
+        excerpt=excerpt,
+    )
+
+
+def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) -> Exception:
+    if not _is_plain(error):
+        return error
+    text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint}"
+    translated: Exception = (
+        RequestTimeoutError(text, phase=fault.phase) if fault.phase else TransportError(text)
+    )
+    wrapper = type(error) is GraphQLTransportException
+    translated.__cause__ = (error.__cause__ if wrapper else None) or error
+    return translated
+
+
+def _is_plain(error: Exception) -> bool:
+    """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
+    return type(error) is GraphQLTransportException or isinstance(error, TimeoutError | aiohttp.ClientError)

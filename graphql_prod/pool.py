@@ -1,0 +1,113 @@
+"""Slots for calls: how many connections there are, and who waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from graphql_prod.policy import Policy
+
+
+class PoolPolicy(Policy):
+    """How many connections a client holds, and for how long. Sizes our own sessions only.
+
+    :param requests: calls that are served at once; further ones wait for ``timeout.pool``.
+    :param subscriptions: sockets that subscriptions may hold beside them.
+    :param retry_headroom: connections kept on top of ``requests`` for repeated attempts, as a share.
+    :param keepalive: seconds an idle connection is kept. Node closes one after 5 s; a connection kept
+        longer than its server keeps it is a reset waiting for the next mutation.
+    """
+
+    requests: Annotated[int, Field(ge=1)] = 100
+    subscriptions: Annotated[int, Field(ge=0)] = 100
+    retry_headroom: Annotated[float, Field(ge=0)] = 0.2
+    keepalive: Annotated[float, Field(ge=0)] = 4.0
+
+    @property
+    def request_connections(self) -> int:
+        """Connections that calls may use at once."""
+        return math.ceil(self.requests * (1 + self.retry_headroom))
+
+
+class PoolTimeoutError(TimeoutError):
+    """No slot of the pool became free in time; nothing was sent."""
+
+
+class Gate:
+    """Slots for calls, first come first served.
+
+    Waiting happens here and not in the HTTP library's pool: so a wait for the pool can be told from a
+    slow connect, and a cancel hits plain code that loses no slot.
+    """
+
+    __slots__ = ("_waiting", "free", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return len(self._waiting)
+
+    async def enter(self, timeout: float | None) -> None:
+        """Take a slot, waiting for ``timeout`` seconds at most (None: no limit).
+
+        :raises PoolTimeoutError: none became free. Safe to cancel: a slot handed over meanwhile is given on.
+        """
+        if self.free:
+            self.free -= 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except BaseException as error:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif waiter.done() and not waiter.cancelled():
+                self.leave()
+            if isinstance(error, TimeoutError):
+                raise PoolTimeoutError from None
+            raise
+
+    def leave(self) -> None:
+        """Give the slot to the next in line, or back."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self.free += 1
+
+
+class Abandoned:
+    """Requests on a caller's httpx client that nobody waits for any more; at most ``limit`` of them."""
+
+    __slots__ = ("limit", "tasks")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - len(self.tasks))
+
+    async def enter(self, timeout: float | None) -> None:
+        """Wait until fewer than ``limit`` abandoned requests hold the caller's pool."""
+        if self.free:
+            return
+        await asyncio.wait(set(self.tasks), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not self.free:
+            raise PoolTimeoutError
+
+    def leave(self) -> None:
+        """Nothing to give back: the request itself holds the place."""

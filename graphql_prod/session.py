@@ -1,0 +1,332 @@
+"""HTTP sessions: those that we open, size and close, and those that a caller keeps owning."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+import warnings
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+import aiohttp
+from aiographql.client.transport import (
+    AiohttpSubscriptionTransport,
+    AiohttpTransport,
+    HttpxTransport,
+    WebsocketSubscriptionTransport,
+)
+
+from graphql_prod._version import __version__
+from graphql_prod.call import CURRENT
+from graphql_prod.errors import ConfigurationError
+from graphql_prod.exchange import AiohttpExchange, Exchange, HttpxExchange, ShieldedExchange
+from graphql_prod.pool import Abandoned, Gate, PoolPolicy
+from graphql_prod.timeouts import TimeoutPolicy
+
+if TYPE_CHECKING:
+    import httpx
+    from aiographql.client import GraphQLTransport
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+
+Backend = Literal["aiohttp", "httpx"]
+
+
+class Session:
+    """An HTTP session in use, with the stock transport that fits it."""
+
+    gate: Gate | Abandoned | None = None
+    aiohttp: aiohttp.ClientSession | None = None
+    backend: Backend
+    stock: GraphQLTransport
+
+    def __init__(self) -> None:
+        self._fitted: tuple[TimeoutPolicy, dict[str, Any]] | None = None
+
+    def exchange(self) -> Exchange:
+        """A stand-in for this session, for one attempt."""
+        raise NotImplementedError
+
+    def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        """Keyword arguments for one request, computed once for each policy in turn."""
+        if self._fitted is None or self._fitted[0] is not timeout:
+            self._fitted = (timeout, self._options(timeout))
+        return self._fitted[1]
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class AiohttpSession(Session):
+    """A caller's aiohttp session: its own connect and read limits hold unless a limit was named."""
+
+    backend: Backend = "aiohttp"
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+        super().__init__()
+        self.aiohttp: aiohttp.ClientSession = session
+        self.stock = AiohttpTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return AiohttpExchange(self.aiohttp)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        named = _aiohttp_limits(timeout, timeout.named)
+        if not named:
+            return {"allow_redirects": False}
+        own: Any = getattr(self.aiohttp, "timeout", None)
+        base = own if isinstance(own, aiohttp.ClientTimeout) else aiohttp.ClientTimeout()
+        return {"allow_redirects": False, "timeout": _with_limits(base, named)}
+
+
+class HttpxSession(Session):
+    """A caller's httpx client: its own limits hold unless one was named, and nothing on it is cancelled."""
+
+    backend: Backend = "httpx"
+
+    def __init__(self, client: httpx.AsyncClient, endpoint: str, abandoned: Abandoned) -> None:
+        super().__init__()
+        self.client = client
+        self.gate = abandoned
+        self._abandoned = abandoned
+        self.stock = HttpxTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return ShieldedExchange(self.client, self._abandoned.tasks)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        import httpx
+
+        named = _httpx_limits(timeout, timeout.named)
+        if not named:
+            return {"follow_redirects": False}
+        own = self.client.timeout.as_dict()
+        return {"follow_redirects": False, "timeout": httpx.Timeout(**{**own, **named})}
+
+
+class OwnedSession(Session):
+    """A session of ours, on the loop that was running when it was opened."""
+
+    gate: Gate
+
+    def __init__(self, pool: PoolPolicy, traces: list[aiohttp.TraceConfig] | None = None) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.gate = Gate(pool.request_connections)
+        self.aiohttp: aiohttp.ClientSession = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                # The gate counts requests and subscriptions are counted too: nobody waits in here.
+                limit=pool.request_connections + pool.subscriptions,
+                keepalive_timeout=pool.keepalive,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            timeout=aiohttp.ClientTimeout(),
+            trace_configs=traces,
+        )
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        await self.aiohttp.close()
+
+
+class OwnedAiohttp(OwnedSession):
+    """Ours, over aiohttp."""
+
+    backend: Backend = "aiohttp"
+
+    def __init__(self, pool: PoolPolicy, endpoint: str) -> None:
+        super().__init__(pool)
+        self.stock = AiohttpTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return AiohttpExchange(self.aiohttp)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        limits = _aiohttp_limits(timeout, frozenset(TimeoutPolicy.model_fields))
+        return {"allow_redirects": False, "timeout": _with_limits(aiohttp.ClientTimeout(), limits)}
+
+
+class OwnedHttpx(OwnedSession):
+    """Ours, over httpx: its interface, on aiohttp's connections, which survive cancels."""
+
+    backend: Backend = "httpx"
+
+    def __init__(self, pool: PoolPolicy, endpoint: str) -> None:
+        import httpx
+        from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
+
+        super().__init__(pool, [_sending_trace()])
+        self.stock = HttpxTransport(endpoint)
+        self.client = httpx.AsyncClient(
+            # TLS is the aiohttp session's affair; an empty context saves the loading of a second one.
+            transport=HttpxOverAiohttp(client=self.aiohttp, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            headers={"User-Agent": USER_AGENT},
+            trust_env=False,
+        )
+
+    def exchange(self) -> Exchange:
+        return HttpxExchange(self.client)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        import httpx
+
+        limits = _httpx_limits(timeout, frozenset(TimeoutPolicy.model_fields))
+        # What httpx calls pool is aiohttp's limit for a whole connect, name look-up included.
+        limits["pool"] = limits["connect"]
+        return {"follow_redirects": False, "timeout": httpx.Timeout(**limits)}
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        await super().close()
+
+
+class Sessions:
+    """Gives each call its session: the caller's, or ours for the loop that runs."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        given: GraphQLSession | None,
+        backend: Backend | None,
+        pool: PoolPolicy,
+    ) -> None:
+        self._endpoint = endpoint
+        self._pool = pool
+        self.abandoned = Abandoned(pool.request_connections)
+        self.given = given
+        self._given = None if given is None else self.wrap(given)
+        self.backend: Backend = self._given.backend if self._given else backend or "aiohttp"
+        self._require_backend(backend)
+        self._owned: dict[asyncio.AbstractEventLoop, OwnedSession] = {}
+        self._last: OwnedSession | None = None
+
+    def _require_backend(self, asked: Backend | None) -> None:
+        if asked is not None and asked != self.backend:
+            raise ConfigurationError(
+                f"backend={asked!r} and the given session contradict each other: the session is one of "
+                f"{self.backend}; leave the backend out, or give a session of {asked}"
+            )
+        if self.backend == "httpx" and self._given is None:
+            _require_httpx()
+
+    def wrap(self, session: GraphQLSession) -> Session:
+        """A session of a caller's."""
+        httpx = sys.modules.get("httpx")
+        if httpx is not None and isinstance(session, httpx.AsyncClient):
+            return HttpxSession(session, self._endpoint, self.abandoned)
+        return AiohttpSession(session, self._endpoint)  # type: ignore[arg-type]
+
+    def current(self) -> Session:
+        """The caller's session, or ours for the running loop, opened now if need be."""
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        last = self._last
+        if last is not None and last.loop is loop:
+            return last
+        owned = self._owned.get(loop)
+        if owned is None:
+            for stale in [known for known in self._owned if known.is_closed()]:
+                del self._owned[stale]
+            kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
+            owned = self._owned[loop] = kind(self._pool, self._endpoint)
+        self._last = owned
+        return owned
+
+    def subscription_transport(
+        self, endpoint: str, session: GraphQLSession | None
+    ) -> GraphQLSubscriptionTransport:
+        """The stock transport for one subscription, over the session that is in use."""
+        if self.backend == "httpx":
+            return WebsocketSubscriptionTransport(endpoint)
+        used: Any = session or self.current().aiohttp
+        return AiohttpSubscriptionTransport(endpoint, session=used)
+
+    def usage(self) -> tuple[int, int, int]:
+        """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
+        gate = self._last.gate if self._last is not None else None
+        return (gate.limit - gate.free, gate.waiting, gate.limit) if gate else (0, 0, 0)
+
+    async def close(self) -> None:
+        """Close what we opened, on whichever loop, and end what was abandoned."""
+        here = asyncio.get_running_loop()
+        owned, self._owned, self._last = self._owned, {}, None
+        for task in self.abandoned.tasks:
+            task.cancel()
+        for loop, session in owned.items():
+            if loop is here:
+                await session.close()
+            elif not loop.is_closed() and loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+
+    def __del__(self) -> None:
+        if getattr(self, "_owned", None):
+            warnings.warn(
+                f"a ProductionClient for {self._endpoint.partition('?')[0].rpartition('@')[2]} was collected "
+                "with its session open; use `async with client:` or `await client.close()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+
+def _aiohttp_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, float | None]:
+    limits: dict[str, float | None] = {}
+    if "connect" in named:
+        limits |= {"connect": timeout.connect, "sock_connect": timeout.connect}
+    if "read" in named:
+        limits["sock_read"] = timeout.read
+    return limits
+
+
+def _with_limits(base: aiohttp.ClientTimeout, limits: dict[str, float | None]) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=base.total,
+        connect=limits.get("connect", base.connect),
+        sock_connect=limits.get("sock_connect", base.sock_connect),
+        sock_read=limits.get("sock_read", base.sock_read),
+        ceil_threshold=base.ceil_threshold,
+    )
+
+
+def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, float | None]:
+    return {
+        phase: getattr(timeout, phase) for phase in ("connect", "read", "write", "pool") if phase in named
+    }
+
+
+def _sending_trace() -> aiohttp.TraceConfig:
+    """Tells an httpx exchange when its request was written, which httpx itself never says."""
+    trace = aiohttp.TraceConfig()
+
+    async def begun(*_: object) -> None:
+        _mark(sent=False)
+
+    async def written(*_: object) -> None:
+        _mark(sent=True)
+
+    trace.on_request_start.append(begun)
+    trace.on_request_headers_sent.append(written)
+    return trace
+
+
+def _mark(*, sent: bool) -> None:
+    call = CURRENT.get()
+    if call is not None and call.exchange is not None:
+        call.exchange.sent = sent
+
+
+def _require_httpx() -> None:
+    for module in ("httpx", "httpx_aiohttp"):
+        try:
+            __import__(module)
+        except ImportError:
+            raise ConfigurationError(
+                f"backend='httpx' needs {module.replace('_', '-')}: pip install 'graphql-prod[httpx]'"
+            ) from None
+
+
+USER_AGENT = f"graphql_prod/{__version__} aiographql-client/{version('aiographql-client')}"

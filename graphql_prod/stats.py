@@ -1,0 +1,43 @@
+"""What a client is doing now, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """Connections of the session that we own; zeros while none is open, and for a caller's session.
+
+    :ivar in_use: calls that hold a slot.
+    :ivar waiting: calls that wait for one.
+    :ivar limit: slots there are.
+    """
+
+    in_use: int
+    waiting: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStats:
+    """Counts of a client and its views, at the moment of asking.
+
+    :ivar state: ``"open" "draining" "closing" "closed"``.
+    :ivar in_flight: calls under way.
+    :ivar subscriptions: subscriptions that are active.
+    :ivar retries: attempts that repeated an earlier one, since the client was made.
+    :ivar budget: retries that the budget would allow now, or None without one.
+    :ivar budget_rejections: retries that the budget refused, since the client was made.
+    :ivar pool: the connection pool.
+    :ivar schema_age: seconds since the schema was introspected, or None if it never was.
+    """
+
+    state: str
+    in_flight: int
+    subscriptions: int
+    retries: int
+    budget: float | None
+    budget_rejections: int
+    pool: PoolStats
+    schema_age: float | None

@@ -1,0 +1,304 @@
+"""One call over HTTP: attempts over the stock transport, until one is good or no further one is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiographql.client import GraphQLClientException, GraphQLTransport
+from aiographql.client.transport import AiohttpTransport, HttpxTransport
+
+from graphql_prod.call import CURRENT, Call, CallSettings
+from graphql_prod.documents import Operation
+from graphql_prod.exchange import Exchange, shielded
+from graphql_prod.outcomes import of_answer, of_exception
+from graphql_prod.retry import worth_repeating
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import tenacity
+    from aiographql.client import GraphQLRequest, GraphQLResponse
+    from aiographql.client.serializer import GraphQLSerializer
+
+    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.retry import Attempt, Budget
+    from graphql_prod.session import Session, Sessions
+
+logger = logging.getLogger("graphql_prod")
+T = TypeVar("T")
+
+
+class ProductionTransport(GraphQLTransport):
+    """The transport of a :class:`ProductionClient`, shared with its views.
+
+    Used on its own (``client.transport.request(…)``) it retries and holds the deadline just the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        settings: CallSettings,
+        sessions: Sessions,
+        budget: Budget | None,
+        lifecycle: Lifecycle,
+        custom: GraphQLTransport | None = None,
+    ) -> None:
+        self.host = host
+        self.retries = 0
+        self._settings = settings
+        self._sessions = sessions
+        self.budget = budget
+        self._lifecycle = lifecycle
+        self._custom = custom
+
+    async def request(
+        self,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        **kwargs: Any,
+    ) -> GraphQLResponse:
+        """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
+        call = CURRENT.get()
+        if call is None or call.done or call.request is not None:
+            return await self.guard(self._settings, self.request, method, request, serializer, **kwargs)
+        call.request = request
+        if method.lower() == "get":
+            self._refuse_changes(call, request)
+        if call.settings.schedule.policy.idempotency_header is not None:
+            request = _with_key(call, request)
+        return await self._attempts(call, method, request, serializer, kwargs)
+
+    async def close(self) -> None:
+        """Close the client that this transport belongs to."""
+        await self._lifecycle.close()
+
+    async def guard(
+        self,
+        settings: CallSettings,
+        operation: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> T:
+        """Run an operation as one call: counted, within its deadline, with the facts on whatever ends it."""
+        parent = CURRENT.get()
+        call = Call(settings, None if parent is None or parent.done else parent)
+        token = None
+        try:
+            self._lifecycle.enter(call)
+            token = CURRENT.set(call)
+            if self.budget is not None:
+                self.budget.deposit(call.started)
+            async with call.limit:
+                return await operation(*args, **kwargs)
+        except Exception as error:
+            # The limit's own exception is a bare TimeoutError; all others have been translated by now.
+            expired = type(error) is TimeoutError and call.limit.expired()
+            failure = call.overdue(self.host) if expired else error
+            call.tell(failure)
+            if failure is error:
+                raise
+            raise failure from call.last_error or error
+        finally:
+            call.done = True
+            if token is not None:
+                CURRENT.reset(token)
+            self._lifecycle.leave(call)
+            if call.parent is not None:
+                call.parent.absorb(call)
+
+    def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
+        # An empty document is a persisted operation's: only the server knows what it is.
+        if request.query.strip() and call.operation is not Operation.QUERY:
+            raise GraphQLClientException(
+                f"Not sent to {self.host}: only queries may go over GET, and this document is a mutation "
+                "or cannot be judged (name its operation). Send it with POST."
+            )
+
+    async def _attempts(
+        self,
+        call: Call,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        kwargs: dict[str, Any],
+    ) -> GraphQLResponse:
+        state: tenacity.RetryCallState | None = None
+        while True:
+            call.attempts += 1
+            attempt: Attempt | None
+            try:
+                response = await self._limited(call, method, request, serializer, kwargs)
+            except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
+                attempt = of_exception(error, _exchange(call), call, self.host)
+            else:
+                if _is_clean(response, call):
+                    return response
+                attempt = of_answer(response, _exchange(call), call, self.host)
+                if attempt is None:
+                    return response
+            call.exchange = None
+            state = state or call.settings.schedule.state(call.started)
+            wait = await self._wait(call, state, attempt)
+            if wait is None or not await self._paused(call, attempt, wait):
+                return _end(attempt)
+            self.retries += 1
+
+    async def _limited(
+        self,
+        call: Call,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        kwargs: dict[str, Any],
+    ) -> GraphQLResponse:
+        limit = call.settings.timeout.attempt
+        if limit is None:
+            return await self._send(call, method, request, serializer, **kwargs)
+        async with asyncio.timeout(limit):
+            return await self._send(call, method, request, serializer, **kwargs)
+
+    async def _send(
+        self,
+        call: Call,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        *,
+        session: Any = None,
+        **kwargs: Any,
+    ) -> GraphQLResponse:
+        if self._custom is not None:
+            return await self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
+        used = self._sessions.current() if session is None else self._sessions.wrap(session)
+        return await self._send_over(call, used, used.stock, method, request, serializer, kwargs)
+
+    async def _send_over(
+        self,
+        call: Call,
+        session: Session,
+        stock: GraphQLTransport,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        kwargs: dict[str, Any],
+    ) -> GraphQLResponse:
+        timeout = call.settings.timeout
+        exchange = call.exchange = session.exchange()
+        options = session.options(timeout)
+        if kwargs:
+            options = {**options, **kwargs}
+        gate = session.gate
+        if gate is None:
+            return await stock.request(method, request, serializer, session=exchange, **options)
+        await gate.enter(timeout.pool)
+        try:
+            return await stock.request(method, request, serializer, session=exchange, **options)
+        finally:
+            gate.leave()
+
+    async def _send_custom(
+        self,
+        call: Call,
+        custom: GraphQLTransport,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        session: Any,
+        kwargs: dict[str, Any],
+    ) -> GraphQLResponse:
+        session = session if session is not None else self._sessions.given
+        if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
+            used = self._sessions.wrap(session)
+            return await self._send_over(call, used, custom, method, request, serializer, kwargs)
+        exchange = call.exchange = Exchange()
+        exchange.sent = None
+        sending = custom.request(method, request, serializer, session=session, **kwargs)
+        if isinstance(custom, HttpxTransport):
+            return await shielded(sending, self._sessions.abandoned.tasks)
+        return await sending
+
+    async def _wait(self, call: Call, state: tenacity.RetryCallState, attempt: Attempt) -> float | None:
+        """Seconds before another attempt, or None if this was the last one."""
+        schedule = call.settings.schedule
+        if not worth_repeating(attempt, call.operation, schedule.policy):
+            return None
+        wait = await schedule.next_wait(state, attempt)
+        if wait is None:
+            return None
+        if wait >= call.remaining:
+            _note(attempt, f"Not tried again: a wait of {wait:.2f} s does not fit into the total.")
+            return None
+        if self.budget is not None and not self.budget.withdraw():
+            _note(attempt, "Not tried again: the retry budget of this client is spent.")
+            logger.warning(
+                "retry budget of %s is spent: %s is not tried again",
+                self.host,
+                attempt.reason,
+                extra=_facts(self.host, call, attempt),
+            )
+            return None
+        return wait
+
+    async def _paused(self, call: Call, attempt: Attempt, wait: float) -> bool:
+        call.failed(attempt.error)
+        logger.warning(
+            "%s: attempt %d ended with %s, the next one follows in %.2f s",
+            self.host,
+            call.attempts,
+            attempt.reason,
+            wait,
+            extra=_facts(self.host, call, attempt) | {"wait": wait},
+        )
+        return await self._lifecycle.pause(wait)
+
+
+def _is_clean(response: GraphQLResponse, call: Call) -> bool:
+    """The short way out, for data without errors under a success status."""
+    json, exchange = response.json, call.exchange
+    return (
+        type(json.get("data")) is dict
+        and "errors" not in json
+        and (exchange is None or exchange.status is None or exchange.status < 300)
+    )
+
+
+def _exchange(call: Call) -> Exchange:
+    return call.exchange or Exchange()
+
+
+def _end(attempt: Attempt) -> GraphQLResponse:
+    """What the stock client would give: the answer if there is one, else the error."""
+    if attempt.error is not None:
+        raise attempt.error
+    assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
+    return attempt.response
+
+
+def _note(attempt: Attempt, text: str) -> None:
+    if attempt.error is not None:
+        attempt.error.add_note(text)
+
+
+def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
+    header = call.settings.schedule.policy.idempotency_header or ""
+    if call.operation is Operation.QUERY or any(k.lower() == header.lower() for k in request.headers):
+        return request
+    return request.copy(headers={header: str(uuid.uuid4())})
+
+
+def _facts(host: str, call: Call, attempt: Attempt) -> dict[str, Any]:
+    request = call.request
+    return {
+        "host": host,
+        "operation_name": request.operationName if request else None,
+        "attempt": call.attempts,
+        "reason": attempt.reason,
+        "status": attempt.status,
+        "reach": attempt.reach.value,
+    }

@@ -1,0 +1,57 @@
+"""What every test gets: a server on loopback, both backends, and a check that nothing was left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from graphql_prod.testing import ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Backend = Literal["aiohttp", "httpx"]
+
+
+@pytest.fixture(params=["aiohttp", "httpx"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each test that asks for it runs once a backend."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """No test leaves a task or a file descriptor behind."""
+    await asyncio.to_thread(lambda: None)  # the loop's own worker thread and its descriptors exist from here on
+    gc.collect()
+    tasks, descriptors = asyncio.all_tasks(), _descriptors()
+    yield
+    for _ in range(200):
+        gc.collect()
+        left = asyncio.all_tasks() - tasks - {asyncio.current_task()}
+        opened = _descriptors() - descriptors
+        if not left and not opened:
+            return
+        await asyncio.sleep(0.01)  # closing a socket takes the loop a few rounds
+    pytest.fail(f"left behind: tasks {left}, descriptors {sorted(opened)}")
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return {each for each in found if "socket" in each or "pipe" in each}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    """A GraphQL server that does as it is told."""
+    async with ScriptedServer() as running:
+        yield running
