@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from aiographql.client import GraphQLClient, GraphQLRequest
+from aiographql.client import GraphQLClient
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -25,6 +24,7 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import STOCK_HEADERS, aligned, merge, spellings
 from graphql_prod.lifecycle import Lifecycle
+from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, Schedule
 from graphql_prod.session import Sessions
 from graphql_prod.stats import ClientStats, PoolStats
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import graphql
     from aiographql.client import (
         GraphQLCodec,
+        GraphQLRequest,
         GraphQLResponse,
         GraphQLSubscription,
         GraphQLTransport,
@@ -203,8 +204,7 @@ class ProductionClient(GraphQLClient):
         :raises ClientClosedError: the client is closed or closing.
         :raises GraphQLClientException: the stock client's other errors, among them a refused document.
         """
-        if headers or self._prod_settings.headers or not isinstance(request, str):
-            request, headers = self._with_headers(request, headers)
+        request, headers = self._prepared(request, headers)
         return await self._prod.transport.guard(
             self._prod_settings,
             super().query,
@@ -293,11 +293,11 @@ class ProductionClient(GraphQLClient):
         :raises ClientClosedError: the client is closed or closing.
         """
         self._prod.lifecycle.admit()
-        request, headers = self._with_headers(request, headers)
+        request, headers = self._prepared(request, headers)
         if transport is None and self._prod.sockets is None:
             transport = self._prod.sessions.subscription_transport(self.endpoint, session)
         subscription = await super().subscribe(
-            request,  # type: ignore[arg-type]  # stock takes a text too
+            request,
             headers,
             operation,
             variables,
@@ -337,21 +337,16 @@ class ProductionClient(GraphQLClient):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
-    def _with_headers(
+    def _prepared(
         self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest | str, dict[str, str] | None]:
-        """The view's headers put under the request's, and every name spelt as the client spells it."""
+    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
+        """The request with the view's headers under its own, every name spelt as the client spells it."""
         names = self._prod.header_names
         view = self._prod_settings.headers
-        if isinstance(request, str):
-            merged = {**aligned(view or {}, names), **aligned(headers or {}, names)}
-            return request, merged or None
-        own = aligned(request.headers, names)
-        if view:
-            own = {**aligned(view, names), **own}
-        if own != request.headers:
-            request = dataclasses.replace(request, operation=request.operationName, headers=own)
-        return request, aligned(headers, names) if headers else None
+        own = aligned(view, names) if view else {}
+        if not isinstance(request, str) and request.headers:
+            own.update(aligned(request.headers, names))
+        return prepared(request, own), aligned(headers, names) if headers else None
 
 
 @dataclass

@@ -87,9 +87,13 @@ def _codes(json: dict[str, Any]) -> frozenset[str] | None:
     errors = json.get("errors")
     if not errors or json.get("data") is not None:
         return None
-    extensions = [error.get("extensions") for error in errors]
-    codes = [each.get("code") if isinstance(each, dict) else None for each in extensions]
-    return frozenset(codes) if all(isinstance(code, str) for code in codes) else None
+    codes = [code for error in errors if isinstance(code := _code(error), str)]
+    return frozenset(codes) if len(codes) == len(errors) else None
+
+
+def _code(error: dict[str, Any]) -> object:
+    extensions = error.get("extensions")
+    return extensions.get("code") if isinstance(extensions, dict) else None
 
 
 def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, host: str) -> Attempt:

@@ -56,14 +56,18 @@ class Gate:
         """Calls that wait for a slot."""
         return len(self._waiting)
 
-    async def enter(self, timeout: float | None) -> None:
-        """Take a slot, waiting for ``timeout`` seconds at most (None: no limit).
+    def take(self) -> bool:
+        """Take a slot if one is free."""
+        if self.free:
+            self.free -= 1
+            return True
+        return False
+
+    async def wait(self, timeout: float | None) -> None:
+        """Wait for a slot, ``timeout`` seconds at most (None: no limit).
 
         :raises PoolTimeoutError: none became free. Safe to cancel: a slot handed over meanwhile is given on.
         """
-        if self.free:
-            self.free -= 1
-            return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
@@ -97,16 +101,17 @@ class Abandoned:
         self.limit = limit
         self.tasks: set[asyncio.Task[Any]] = set()
 
-    @property
-    def free(self) -> int:
-        return max(0, self.limit - len(self.tasks))
+    def take(self) -> bool:
+        """True while fewer than ``limit`` of them hold the caller's pool."""
+        return len(self.tasks) < self.limit
 
-    async def enter(self, timeout: float | None) -> None:
-        """Wait until fewer than ``limit`` abandoned requests hold the caller's pool."""
-        if self.free:
-            return
-        await asyncio.wait(set(self.tasks), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not self.free:
+    async def wait(self, timeout: float | None) -> None:
+        """Wait until one of them has ended, ``timeout`` seconds at most (None: no limit).
+
+        :raises PoolTimeoutError: none did. Safe to cancel.
+        """
+        await asyncio.wait(self.tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not self.take():
             raise PoolTimeoutError
 
     def leave(self) -> None:

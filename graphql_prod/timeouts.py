@@ -17,8 +17,8 @@ class TimeoutPolicy(Policy):
 
     A limit that is not named has the value of ``STANDARD``, moved where a named one leaves it no room
     (``total=2`` lowers connect to 2, ``attempt=60`` raises the total to 60).
-    Named numbers that contradict one another are refused. The defaults are those of .NET's
-    standard resilience handler (total 30 s, attempt 10 s: here as ``read``) with httpx's 5 s for a connection.
+    Named numbers that contradict one another are refused. The defaults are those of .NET's standard
+    resilience handler (total 30 s, attempt 10 s: here as ``read``), and httpx's 5 s for a connection.
 
     :param total: the whole call: validation, every attempt, every wait between attempts.
     :param attempt: one attempt, from waiting for the pool to the last byte of the answer.

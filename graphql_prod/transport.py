@@ -133,7 +133,9 @@ class ProductionTransport(GraphQLTransport):
             call.attempts += 1
             attempt: Attempt | None
             try:
-                response = await self._limited(call, method, request, serializer, kwargs)
+                sending = self._send(call, method, request, serializer, **kwargs)
+                limit = call.settings.timeout.attempt
+                response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 attempt = of_exception(error, _exchange(call), call, self.host)
             else:
@@ -149,21 +151,11 @@ class ProductionTransport(GraphQLTransport):
                 return _end(attempt)
             self.retries += 1
 
-    async def _limited(
-        self,
-        call: Call,
-        method: str,
-        request: GraphQLRequest,
-        serializer: GraphQLSerializer,
-        kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
-        limit = call.settings.timeout.attempt
-        if limit is None:
-            return await self._send(call, method, request, serializer, **kwargs)
+    async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
         async with asyncio.timeout(limit):
-            return await self._send(call, method, request, serializer, **kwargs)
+            return await sending
 
-    async def _send(
+    def _send(
         self,
         call: Call,
         method: str,
@@ -172,11 +164,12 @@ class ProductionTransport(GraphQLTransport):
         *,
         session: Any = None,
         **kwargs: Any,
-    ) -> GraphQLResponse:
+    ) -> Awaitable[GraphQLResponse]:
+        """One attempt, not yet begun: what has to be awaited, with no frame of ours that it does not need."""
         if self._custom is not None:
-            return await self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
+            return self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
         used = self._sessions.current() if session is None else self._sessions.wrap(session)
-        return await self._send_over(call, used, used.stock, method, request, serializer, kwargs)
+        return self._send_over(call, used, used.stock, method, request, serializer, kwargs)
 
     async def _send_over(
         self,
@@ -196,7 +189,8 @@ class ProductionTransport(GraphQLTransport):
         gate = session.gate
         if gate is None:
             return await stock.request(method, request, serializer, session=exchange, **options)
-        await gate.enter(timeout.pool)
+        if not gate.take():
+            await gate.wait(timeout.pool)
         try:
             return await stock.request(method, request, serializer, session=exchange, **options)
         finally:

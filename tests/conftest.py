@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Backend = Literal["aiohttp", "httpx"]
 
+gc.freeze()  # what is imported by now stays: collecting around each test looks at the test's own objects
+
 
 @pytest.fixture(params=["aiohttp", "httpx"])
 def backend(request: pytest.FixtureRequest) -> Backend:
@@ -26,7 +28,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(autouse=True)
 async def nothing_left_behind() -> AsyncIterator[None]:
     """No test leaves a task or a file descriptor behind."""
-    await asyncio.to_thread(lambda: None)  # the loop's own worker thread and its descriptors exist from here on
     gc.collect()
     tasks, descriptors = asyncio.all_tasks(), _descriptors()
     yield

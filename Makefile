@@ -1,0 +1,47 @@
+# Everything runs in a virtual environment of its own, made from nothing but Python and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help test lint format demo bench build clean
+
+help:
+	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
+	@echo "make test [ARGS='-k retry']      the whole test suite"
+	@echo "make lint                        formatter, linter, strict types"
+	@echo "make format                      format and fix what can be fixed"
+	@echo "make bench                       price of a call, side by side"
+	@echo "make build                       wheel and sdist in dist/"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: $(STAMP)
+	$(BIN)/python -m graphql_prod demo $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.call $(ARGS)
+
+build: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache

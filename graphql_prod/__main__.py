@@ -1,0 +1,42 @@
+"""``python -m graphql_prod``: one command, one function in a module of its own.
+
+A command is a function that adds its parser to the sub-parsers and sets ``run``, which takes the parsed
+options and returns the exit status. It is made known by a line in ``COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from graphql_prod import demo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (demo.add_to,)
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. ``arguments`` None are those of the process."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="graphql_prod", description="A GraphQL client for production.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add_to in COMMANDS:
+        add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

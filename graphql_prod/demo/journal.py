@@ -1,0 +1,48 @@
+"""What the client says of its attempts: its log records, read as facts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that ended badly."""
+
+    attempt: int
+    reason: str
+    status: int | None
+    reach: str
+    """How far it got: a value of :class:`graphql_prod.retry.Reach`."""
+    wait: float | None
+    """Seconds until the next attempt. None: there is none, the retry budget is spent."""
+
+
+@contextlib.contextmanager
+def listening(heard: Callable[[Failed], None]) -> Iterator[None]:
+    """Inside the block, ``heard`` is called for each attempt that fails and is not the call's last."""
+    logger, handler = logging.getLogger("graphql_prod"), _Handler(heard)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, heard: Callable[[Failed], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = record.__dict__
+        if "attempt" in facts:
+            self._heard(
+                Failed(facts["attempt"], facts["reason"], facts["status"], facts["reach"], facts.get("wait"))
+            )

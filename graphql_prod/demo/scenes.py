@@ -1,0 +1,135 @@
+"""The scenes: what goes wrong, and what our client promises then.
+
+To add one: a function that plays it on a :class:`Stage` and returns what its client gave, and a line in
+``SCENES``. Both clients play every scene; ``kept`` is asked of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphql_prod.demo.stage import retry
+from graphql_prod.errors import InvalidResponseError
+from graphql_prod.testing import Answer
+from graphql_prod.timeouts import TimeoutPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from graphql_prod.demo.outcome import Outcome
+    from graphql_prod.demo.stage import Stage
+
+KEY = "Idempotency-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One thing that goes wrong."""
+
+    title: str
+    promise: str
+    play: Callable[[Stage], Awaitable[Any]]
+    kept: Callable[[Outcome], bool]
+    """Whether this outcome is what ``promise`` says."""
+
+
+async def unavailable(stage: Stage) -> Any:
+    """A proxy's page says when to come again."""
+    stage.server.script(Answer.page(503, headers={"Retry-After": "1"}))
+    return await stage.client.query("query Unavailable { hello }")
+
+
+async def reset(stage: Stage) -> Any:
+    """The server, or something in between, drops the connection."""
+    stage.server.script(Answer.reset("before"))
+    return await stage.client.query("query Reset { hello }")
+
+
+async def slow(stage: Stage) -> Any:
+    """The first answer takes two seconds, the second one none."""
+    stage.server.script(Answer(delay=2.0))
+    return await stage.tuned(timeout=TimeoutPolicy(total=5, attempt=0.4)).query("query Slow { hello }")
+
+
+async def outage(stage: Stage) -> Any:
+    """Nobody listens for a second."""
+    async with stage.outage(1.0):
+        return await stage.client.query("query Outage { hello }")
+
+
+async def mutation(stage: Stage) -> Any:
+    """The mutation is executed, and its answer is lost."""
+    stage.server.script(Answer.reset("before", execute=True))
+    return await stage.client.query("mutation Pay { increment }")
+
+
+async def marked_mutation(stage: Stage) -> Any:
+    """The same, with a key; the server plays one that knows keys, so the repeat gets the stored answer."""
+    done = stage.server.counter + 1
+    stored = Answer.graphql(data={"increment": done})
+    stage.server.on("PayOnce", Answer.reset("before", execute=True), stored)
+    return await stage.tuned(retry=retry(idempotency_header=KEY)).query("mutation PayOnce { increment }")
+
+
+async def login_page(stage: Stage) -> Any:
+    """A portal in between answers everything with its login page, under a 200."""
+    stage.server.always(Answer.login_page(), "Login")
+    return await stage.client.query("query Login { hello }")
+
+
+def answered(outcome: Outcome, requests: int) -> bool:
+    """Whether a real answer came, after so many requests had reached the server."""
+    return outcome.kind == "answer" and len(outcome.requests) == requests
+
+
+def one_key(outcome: Outcome) -> bool:
+    """Whether every request carried the same key."""
+    keys = {request.headers.get(KEY) for request in outcome.requests}
+    return len(keys) == 1 and None not in keys
+
+
+SCENES = (
+    Scene(
+        "503 with Retry-After",
+        "waits the second that the server asks for, then gets the answer",
+        unavailable,
+        lambda end: answered(end, requests=2) and end.seconds >= 1.0,
+    ),
+    Scene(
+        "connection reset",
+        "a query changes nothing, so it is asked again",
+        reset,
+        lambda end: answered(end, requests=2),
+    ),
+    Scene(
+        "slow answer (2 s)",
+        "given 0.4 s an attempt, asks again and has the answer in under 2 s",
+        slow,
+        lambda end: answered(end, requests=2) and end.seconds < 2.0,
+    ),
+    Scene(
+        "outage of 1 s",
+        "goes on trying until it is back",
+        outage,
+        lambda end: answered(end, requests=1),
+    ),
+    Scene(
+        "mutation, answer lost",
+        "not repeated, executed once, and the error says that it may have been executed",
+        mutation,
+        lambda end: bool(end.may_have_executed) and end.executions == 1 and len(end.requests) == 1,
+    ),
+    Scene(
+        "the same with a key",
+        "repeated under one idempotency key: a server that knows keys executes it once",
+        marked_mutation,
+        lambda end: answered(end, requests=2) and one_key(end) and end.executions == 1,
+    ),
+    Scene(
+        "login page, status 200",
+        "an error, never empty data that looks like an answer",
+        login_page,
+        lambda end: isinstance(end.error, InvalidResponseError),
+    ),
+)

@@ -1,0 +1,89 @@
+"""Where a scene is played: a server of its own behind a bad network, and one of the two clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiographql.client import GraphQLClient
+from aiographql.client.transport import AiohttpTransport, HttpxTransport
+
+from graphql_prod.client import ProductionClient
+from graphql_prod.config import ProductionConfig
+from graphql_prod.retry import RetryPolicy
+from graphql_prod.testing import FaultyProxy, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from graphql_prod.session import Backend
+
+Cast = Literal["graphql_prod", "stock"]
+
+
+def retry(**more: Any) -> RetryPolicy:
+    """The default policy with shorter waits, not drawn by chance: a show should be short, and repeatable."""
+    return RetryPolicy(wait_initial=0.25, jitter="none", **more)
+
+
+@dataclass(slots=True)
+class Stage:
+    """What a scene has at hand; one for all the scenes of a client."""
+
+    cast: Cast
+    client: GraphQLClient
+    server: ScriptedServer
+    proxy: FaultyProxy
+    tell: Callable[[str], None] = lambda _: None
+    """Puts a line about the network or the server into the timeline."""
+
+    def tuned(self, **options: Any) -> GraphQLClient:
+        """Our client with these options of ``with_options``; the stock client, which has none, as it is."""
+        client = self.client
+        return client.with_options(**options) if isinstance(client, ProductionClient) else client
+
+    @contextlib.asynccontextmanager
+    async def outage(self, seconds: float) -> AsyncIterator[None]:
+        """The network is down for so long, or until the block is left."""
+        over = asyncio.Event()
+        await self.proxy.down()
+        self.tell(f"the network goes down for {seconds:g} s")
+        restored = asyncio.create_task(self._restore(over, seconds))
+        try:
+            yield
+        finally:
+            over.set()
+            await restored
+
+    async def _restore(self, over: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await over.wait()
+        await self.proxy.up()
+        if not over.is_set():
+            self.tell("the network is back")
+
+
+@contextlib.asynccontextmanager
+async def staged(cast: Cast, backend: Backend) -> AsyncIterator[Stage]:
+    """A stage; all of it is closed at the end."""
+    async with (
+        ScriptedServer() as server,
+        FaultyProxy(server.port) as proxy,
+        make(cast, proxy.url_for(server.path), backend) as client,
+    ):
+        yield Stage(cast, client, server, proxy)
+
+
+def make(cast: Cast, url: str, backend: Backend, config: ProductionConfig | None = None) -> GraphQLClient:
+    """A client. Neither validates, so that the requests counted are the scenes' own.
+
+    ``config`` is for ours; None takes the show's retry policy.
+    """
+    if cast == "graphql_prod":
+        config = config or ProductionConfig(retry=retry())
+        return ProductionClient(url, validate=False, backend=backend, config=config)
+    transport = AiohttpTransport(url) if backend == "aiohttp" else HttpxTransport(url)
+    return GraphQLClient(url, validate=False, transport=transport)

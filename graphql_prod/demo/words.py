@@ -1,0 +1,119 @@
+"""Facts put into words; whatever is printed of an attempt or an outcome is worded here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from aiographql.client import GraphQLRequestException, GraphQLResponse
+
+from graphql_prod.config import redacted
+from graphql_prod.errors import HTTPStatusError, InvalidResponseError, RequestTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graphql_prod.demo.journal import Failed
+    from graphql_prod.demo.outcome import Outcome
+
+_REASONS = {
+    "connect": "could not connect",
+    "dns": "name not resolved",
+    "attempt timeout": "attempt timed out",
+    "read timeout": "no answer in time",
+}
+_REACHES = {"unsent": "never sent", "ambiguous": "sent", "final": "given up"}
+
+
+def arrival(requests: int, executions: int) -> str:
+    """How far an attempt got, by what the server recorded of it."""
+    if not requests:
+        return "never sent"
+    return "ran on server" if executions else "reached server"
+
+
+def reach(failed: Failed) -> str:
+    """How far an attempt got, by what the client says of it."""
+    return _REACHES.get(failed.reach, "answered")
+
+
+def fate(failed: Failed) -> str:
+    """What came back."""
+    if failed.reason == "no GraphQL answer":
+        return f"{failed.status}, not GraphQL"
+    return _REASONS.get(failed.reason, failed.reason)
+
+
+def last_fate(outcome: Outcome) -> str:
+    """What came back on the last attempt, for which the client leaves no log record."""
+    match outcome.error:
+        case None:
+            return "answered, not GraphQL" if outcome.kind == "silent empty data" else "answered"
+        case InvalidResponseError(status=status) | HTTPStatusError(status=status):
+            return f"{status}, not GraphQL"
+        case GraphQLRequestException():
+            return "an error, not GraphQL"
+        case RequestTimeoutError(phase=phase):
+            return f"{phase} timed out"
+    return "connection lost" if outcome.requests else "could not connect"
+
+
+def decision(failed: Failed) -> str:
+    """What the client does about it."""
+    return (
+        "gives up: retry budget spent" if failed.wait is None else f"waits {failed.wait:.2f} s, tries again"
+    )
+
+
+def ending(outcome: Outcome) -> str:
+    """What the caller gets, in a few words."""
+    if outcome.error is None:
+        return f"returns {shown(outcome.result)}"
+    flag = ", may_have_executed=True" if outcome.may_have_executed else ""
+    return f"raises {type(outcome.error).__name__}{flag}"
+
+
+def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 84) -> str:
+    """What the caller got, in a sentence, for the summary."""
+    if outcome.kind == "silent empty data":
+        return "SILENT EMPTY DATA: data is {}, no error"
+    if outcome.error is None:
+        return shortened(clean(f"answer: {shown(outcome.result)}"), limit)
+    return shortened(clean(f"{ending(outcome).removeprefix('raises ')}: {outcome.error}"), limit)
+
+
+def shown(result: Any) -> str:
+    """What a client returned."""
+    if not isinstance(result, GraphQLResponse):
+        return str(result)
+    if result.errors:
+        return f"GraphQL errors: {result.errors[0].message}"
+    return ", ".join(f"{key}={value!r}" for key, value in result.data.items()) or "{} (empty data)"
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text on one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 4].rstrip()} ..."
+
+
+def cleaner(url: str) -> Callable[[str], str]:
+    """Takes the URL's credentials, query and fragment out of a text, however it quotes them."""
+    secrets = sorted(_secrets(url), key=len, reverse=True)
+
+    def clean(text: str) -> str:
+        text = text.replace(url, redacted(url))
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    return clean
+
+
+def _secrets(url: str) -> set[str]:
+    parts = urlsplit(url)
+    found = {parts.netloc.rpartition("@")[0], parts.username, parts.password, parts.query, parts.fragment}
+    found |= {value for _, value in parse_qsl(parts.query)}
+    # What is shorter is no secret, but part of any text.
+    texts = {unquote(text) for text in found if text and len(text) > 3}
+    return texts | {quote(text, safe=safe) for text in texts for safe in ("", "=&+:@/")}

@@ -1,0 +1,40 @@
+"""The examples run as they are printed in the documentation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXPECTED = {
+    "migration.py": ["GraphQLClient    failed:", "ProductionClient Hello, Ada!"],
+    "mutations.py": [
+        "attempts=1 may_have_executed=True",
+        "executed on the server: 1",
+        "sent twice with one key: True",
+    ],
+    "testing_your_program.py": ["comes_through_an_overload: ok", "gives_up_in_time: ok"],
+}
+
+
+def test_every_example_is_expected_to_say_something() -> None:
+    """No example is added without a test."""
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_example_runs(name: str) -> None:
+    """Each example is a program that runs offline, ends well and says what it shows."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / name)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for line in EXPECTED[name]:
+        assert line in done.stdout
