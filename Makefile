@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help test lint format demo bench build clean
+.PHONY: help test lint format demo docs bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
 	@echo "make test [ARGS='-k retry']      the whole test suite"
 	@echo "make lint                        formatter, linter, strict types"
 	@echo "make format                      format and fix what can be fixed"
+	@echo "make docs                        the pages made from the settings' model"
 	@echo "make bench                       price of a call, side by side"
 	@echo "make build                       wheel and sdist in dist/"
 
@@ -34,6 +35,9 @@ format: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m graphql_prod demo $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

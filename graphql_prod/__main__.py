@@ -10,14 +10,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod import demo
+from graphql_prod import cli_config, demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (demo.add_to,)
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (demo.add_to, cli_config.add_to)
 INTERRUPTED = 130
 
 
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="graphql_prod", description="A GraphQL client for production.")
+    parser = argparse.ArgumentParser(
+        prog="python -m graphql_prod", description="A GraphQL client for production."
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add_to in COMMANDS:
         add_to(commands)

@@ -31,6 +31,7 @@ class CallSettings:
     idempotent: bool = False
     headers: Mapping[str, str] | None = None
     validate: bool | None = None
+    auth_error_codes: frozenset[str] = frozenset()
 
 
 class Call:

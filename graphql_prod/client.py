@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -21,17 +22,21 @@ from aiographql.client.transport import (
 from graphql_prod import clock
 from graphql_prod.call import CallSettings, Group
 from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
+from graphql_prod.credentials import Credentials
+from graphql_prod.documents import operation_name
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import STOCK_HEADERS, aligned, merge, spellings
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, Schedule
 from graphql_prod.session import Sessions
+from graphql_prod.sources import PREFIX, load
 from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     import graphql
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
     from cafeteria.asyncio.callbacks import CallbackType
 
+    from graphql_prod.config import OperationPolicy
+    from graphql_prod.credentials import HeadersProvider
     from graphql_prod.lifecycle import State
     from graphql_prod.session import Backend
 
@@ -61,6 +68,8 @@ class ProductionClient(GraphQLClient):
 
     :param config: settings; arguments given beside it win over what it says.
     :param backend: ``"aiohttp"`` or ``"httpx"``; None leaves it to the config, the session, else aiohttp.
+    :param headers_provider: a sync or async callable that returns headers; asked for every attempt, one
+        flight at a time, and once more, with ``refresh=True`` if it takes that, when the server refuses them.
     :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
         a session that contradict each other.
     """
@@ -81,13 +90,17 @@ class ProductionClient(GraphQLClient):
         *,
         config: ProductionConfig | None = None,
         backend: Backend | None = None,
+        headers_provider: HeadersProvider | None = None,
     ) -> None:
         config = _effective(config, endpoint, headers, method, backend)
         url = http_url(endpoint)
-        sessions = Sessions(url, session, config.backend, config.pool)
+        sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         _require_agreement(transport, sessions, config.backend)
         lifecycle = Lifecycle(host_of(url), sessions.close)
-        self._prod_settings = CallSettings(config.timeout, Schedule.of(config.retry))
+        self._prod_settings = CallSettings(
+            config.timeout, Schedule.of(config.retry), auth_error_codes=config.auth_error_codes
+        )
+        credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
         self._prod = _Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
@@ -100,10 +113,14 @@ class ProductionClient(GraphQLClient):
                 budget=None if budget is None else Budget(budget),
                 lifecycle=lifecycle,
                 custom=transport,
+                credentials=credentials,
+                static_headers=plain(config.headers),
             ),
             sockets=subscription_transport,
+            credentials=credentials,
         )
         self._prod_root: ProductionClient | None = None
+        self._prod_named: frozenset[str] = frozenset()
         super().__init__(
             endpoint,
             headers=plain(config.headers),
@@ -118,16 +135,27 @@ class ProductionClient(GraphQLClient):
         )
 
     @classmethod
-    def from_config(cls, source: Mapping[str, Any] | ProductionConfig, **objects: Any) -> Self:
-        """A client made of settings.
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | ProductionConfig | None = None,
+        **objects: Any,
+    ) -> Self:
+        """A client made of settings, from the environment and from what is given.
 
-        :param source: a mapping of settings or a :class:`ProductionConfig`; it must name the endpoint.
-        :param objects: constructor arguments that are no settings: ``session``, ``codec``, ``schema`` …
-        :raises ConfigurationError: listing every problem.
+        :param source: None for the environment only; a ``.toml``, ``.json`` or ``.yaml`` file, over which the
+            environment wins; a mapping or a :class:`ProductionConfig`, which win over the environment.
+        :param objects: constructor arguments that are no settings: ``session``, ``headers_provider`` …
+        :raises ConfigurationError: listing every problem, with its source.
         """
-        config = source if isinstance(source, ProductionConfig) else ProductionConfig(**source)
+        config = load(source).config
         if config.endpoint is None:
-            raise ConfigurationError([Problem("endpoint", "is missing; give the URL of the API")])
+            raise ConfigurationError(
+                [
+                    Problem(
+                        "endpoint", f"is missing; set {PREFIX}ENDPOINT or name it in the settings", "nowhere"
+                    )
+                ]
+            )
         return cls(config.endpoint, config=config, **objects)
 
     @property
@@ -179,7 +207,11 @@ class ProductionClient(GraphQLClient):
             idempotent=now.idempotent if idempotent is None else idempotent,
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
+            auth_error_codes=now.auth_error_codes,
         )
+        view._prod_named = self._prod_named | {
+            key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
+        }
         return view
 
     async def query(
@@ -205,8 +237,11 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLClientException: the stock client's other errors, among them a refused document.
         """
         request, headers = self._prepared(request, headers)
+        settings = self._prod_settings
+        if self._prod.operations:
+            settings = self._settings_of(request, operation)
         return await self._prod.transport.guard(
-            self._prod_settings,
+            settings,
             super().query,
             request,
             method,
@@ -294,6 +329,10 @@ class ProductionClient(GraphQLClient):
         """
         self._prod.lifecycle.admit()
         request, headers = self._prepared(request, headers)
+        if self._prod.credentials is not None:
+            limit = self._prod_settings.timeout.total
+            fresh, _ = await self._prod.transport.ask(self._prod.credentials, None, limit)
+            headers = {**aligned(fresh, self._prod.header_names), **request.headers, **(headers or {})}
         if transport is None and self._prod.sockets is None:
             transport = self._prod.sessions.subscription_transport(self.endpoint, session)
         subscription = await super().subscribe(
@@ -312,6 +351,7 @@ class ProductionClient(GraphQLClient):
             transport,
         )
         self._prod.lifecycle.follow(subscription.task)
+        self._prod.sessions.hold(subscription.task)
         if wait and subscription.task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await subscription.task
@@ -337,6 +377,14 @@ class ProductionClient(GraphQLClient):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
+    def _settings_of(self, request: GraphQLRequest, operation: str | None) -> CallSettings:
+        """The settings of an operation that has its own; what a view names comes before them."""
+        name = operation or request.operationName or operation_name(request.query)
+        own = self._prod.operations.get(name or "", {})
+        return dataclasses.replace(
+            self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}
+        )
+
     def _prepared(
         self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
     ) -> tuple[GraphQLRequest, dict[str, str] | None]:
@@ -358,10 +406,14 @@ class _Parts:
     lifecycle: Lifecycle
     transport: ProductionTransport
     sockets: GraphQLSubscriptionTransport | None
+    credentials: Credentials | None
     introspected: float | None = None
 
     def __post_init__(self) -> None:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+        self.operations: dict[str, dict[str, Any]] = {
+            name: _own_settings(policy) for name, policy in self.config.operations.items()
+        }
 
     def stats(self) -> ClientStats:
         budget = self.transport.budget
@@ -375,6 +427,15 @@ class _Parts:
             pool=PoolStats(*self.sessions.usage()),
             schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
         )
+
+
+def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    if policy.timeout is not None:
+        own["timeout"] = policy.timeout
+    if policy.retry is not None:
+        own["schedule"] = Schedule.of(policy.retry)
+    return own
 
 
 def _effective(

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import tenacity
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
+from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.policy import Policy
+from graphql_prod.policy import Listed, Policy
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
+from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class OperationPolicy(Policy):
+    """Settings of one operation, in place of the client's.
+
+    :param timeout: as in :class:`ProductionConfig`; None leaves it the client's.
+    :param retry: a :class:`RetryPolicy`; None leaves it the client's. The budget stays the client's.
+    """
+
+    timeout: Annotated[TimeoutPolicy, BeforeValidator(timeout_policy)] | None = None
+    retry: RetryPolicy | None = None
 
 
 class ProductionConfig(Policy):
@@ -32,9 +45,17 @@ class ProductionConfig(Policy):
     :param timeout: a :class:`TimeoutPolicy`, the name of a preset
         (``interactive``, ``standard``, ``batch``, ``probe``), or a part of one.
     :param pool: a :class:`PoolPolicy`.
+    :param tls: a :class:`TlsPolicy`, for our own sessions.
+    :param proxy: ``http(s)://[user:password@]host:port``, for our own sessions; None means none.
+    :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
+    :param max_response_bytes: what our own sessions read of an answer at most, after decompression.
+        None means no limit.
+    :param auth_error_codes: ``extensions.code`` values that mean the credentials were refused, so that the
+        ``headers_provider`` is asked for new ones.
+    :param operations: settings of single operations, by name.
     """
 
-    secret_keys: ClassVar[frozenset[str]] = frozenset({"headers", "endpoint"})
+    secret_keys: ClassVar[frozenset[str]] = frozenset({"headers", "endpoint", "proxy"})
 
     endpoint: str | None = None
     backend: Literal["aiohttp", "httpx"] | None = None
@@ -43,6 +64,12 @@ class ProductionConfig(Policy):
     retry: RetryPolicy | tenacity.BaseRetrying = Field(default_factory=RetryPolicy)
     timeout: Annotated[TimeoutPolicy, BeforeValidator(timeout_policy)] = Field(default_factory=TimeoutPolicy)
     pool: PoolPolicy = Field(default_factory=PoolPolicy)
+    tls: TlsPolicy = Field(default_factory=TlsPolicy)
+    proxy: str | None = None
+    trust_env: bool = False
+    max_response_bytes: Annotated[int, Field(ge=1)] | None = MAX_RESPONSE_BYTES
+    auth_error_codes: Listed[str] = AUTH_ERROR_CODES
+    operations: dict[str, OperationPolicy] = Field(default_factory=dict)
 
     @field_validator("retry", mode="before")
     @classmethod
@@ -57,9 +84,20 @@ class ProductionConfig(Policy):
             http_url(value)
         return value
 
+    @field_validator("proxy")
+    @classmethod
+    def _usable_proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_url(value, "proxy", ("http", "https"))
+        return value
+
     def __repr_args__(self) -> Any:
         for key, value in super().__repr_args__():
-            yield key, redacted(value) if key == "endpoint" and value else value
+            yield key, redacted(value) if key in ("endpoint", "proxy") and value else value
+
+    def wire(self) -> Wire:
+        """What our own sessions are made with."""
+        return Wire(self.tls.context(), self.proxy, self.trust_env, self.max_response_bytes)
 
 
 def _lower(value: object) -> object:
@@ -71,22 +109,26 @@ def http_url(endpoint: object) -> str:
 
     :raises ConfigurationError: it is no URL that a client can use. The text shows no credentials.
     """
-    problem = None
     if not isinstance(endpoint, str):
         raise ConfigurationError(f"endpoint must be a text, not {type(endpoint).__name__}")
+    parts = _check_url(endpoint.strip(), "endpoint", tuple(_SCHEMES))
+    return parts._replace(scheme=_SCHEMES[parts.scheme]).geturl()
+
+
+def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     try:
-        parts = urlsplit(endpoint.strip())
-        scheme, host, _ = _SCHEMES.get(parts.scheme.lower()), parts.hostname, parts.port
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
     except ValueError as error:
         problem = str(error)
     else:
-        if scheme is None:
-            problem = "it must begin with http://, https://, ws:// or wss://"
-        elif not host:
-            problem = "it names no host"
+        if parts.scheme not in schemes:
+            problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
+        elif not host or any(char.isspace() for char in url):
+            problem = "it names no host" if not host else "it contains white space"
         else:
-            return parts._replace(scheme=scheme).geturl()
-    raise ConfigurationError(f"endpoint {redacted(endpoint)!r} cannot be used: {problem}")
+            return parts
+    raise ConfigurationError(f"{setting} {redacted(url)!r} cannot be used: {problem}")
 
 
 def host_of(url: str) -> str:

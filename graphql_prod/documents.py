@@ -24,14 +24,24 @@ def is_query(document: str, operation_name: str | None) -> bool:
     What cannot be judged (a syntax error, several operations and no name, a name that is not there,
     a subscription) is no query: it is not repeated after it may have been sent.
     """
+    operations = [
+        node
+        for node in _operations(document)
+        if operation_name is None or (node.name and node.name.value == operation_name)
+    ]
+    return len(operations) == 1 and operations[0].operation is OperationType.QUERY
+
+
+@lru_cache(maxsize=1024)
+def operation_name(document: str) -> str | None:
+    """The name of a document's only operation; None if it has none, or there are several."""
+    operations = _operations(document)
+    return operations[0].name.value if len(operations) == 1 and operations[0].name else None
+
+
+def _operations(document: str) -> list[OperationDefinitionNode]:
     try:
         definitions = parse(document, no_location=True).definitions
     except (GraphQLSyntaxError, RecursionError):
-        return False
-    operations = [
-        node
-        for node in definitions
-        if isinstance(node, OperationDefinitionNode)
-        and (operation_name is None or (node.name and node.name.value == operation_name))
-    ]
-    return len(operations) == 1 and operations[0].operation is OperationType.QUERY
+        return []
+    return [node for node in definitions if isinstance(node, OperationDefinitionNode)]

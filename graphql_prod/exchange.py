@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp.payload import BytesPayload
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import aiohttp
@@ -36,18 +36,23 @@ class Exchange:
         """Whether the request was written; None where nobody can tell."""
 
 
+class ResponseTooLargeError(Exception):
+    """An answer is longer than ``max_response_bytes``, after decompression."""
+
+
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
-    __slots__ = ("_context", "_response", "_session")
+    __slots__ = ("_context", "_limit", "_response", "_session")
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, limit: int | None = None) -> None:
         # Not super().__init__(): one frame less on the path of every call.
         self.status = None
         self.headers = {}
         self.body = b""
         self.sent = False
         self._session = session
+        self._limit = limit
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
@@ -70,8 +75,29 @@ class AiohttpExchange(Exchange):
         await self._context.__aexit__(*exception)
 
     async def read(self) -> bytes:
-        self.body = await self._response.read()
+        response, limit = self._response, self._limit
+        if limit is None or _fits(response.headers, limit):
+            self.body = await response.read()
+        else:
+            self.body = await _bounded(response.content.iter_any(), limit)
         return self.body
+
+
+def _fits(headers: Mapping[str, str], limit: int) -> bool:
+    """True when the announced length is the length that will be read."""
+    length = headers.get("Content-Length")
+    return length is not None and "Content-Encoding" not in headers and int(length) <= limit
+
+
+async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise ResponseTooLargeError
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 class _Body(BytesPayload):
@@ -91,39 +117,66 @@ class _Body(BytesPayload):
 
 
 class HttpxExchange(Exchange):
-    """Stands in for an httpx client."""
+    """Stands in for our own httpx client, and for the response that it gives."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_limit")
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, limit: int | None) -> None:
         super().__init__()
         self._client = client
+        self._limit = limit
 
-    async def request(self, **options: Any) -> httpx.Response:
+    @property
+    def content(self) -> bytes:
+        """The body, by the name that httpx has for it."""
+        return self.body
+
+    @property
+    def status_code(self) -> int | None:
+        """The status, by the name that httpx has for it."""
+        return self.status
+
+    async def request(self, **options: Any) -> HttpxExchange:
         self.sent = None
-        response = await self._client.request(**options)
-        self.sent = True
-        self.status = response.status_code
-        self.headers = response.headers
-        self.body = response.content
-        return response
+        request = self._client.build_request(**options)
+        response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            self.sent = True
+            self.status = response.status_code
+            self.headers = response.headers
+            self.body = await self._read(response)
+        finally:
+            await response.aclose()
+        return self
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if self._limit is None or _fits(response.headers, self._limit):
+            return await response.aread()
+        return await _bounded(response.aiter_bytes(), self._limit)
 
 
-class ShieldedExchange(HttpxExchange):
+class ShieldedExchange(Exchange):
     """For a caller's httpx client: whoever gives up abandons the request instead of cancelling it.
 
     A cancel in httpcore loses a slot of the pool for good (encode/httpcore#1093). The abandoned request
     ends under the httpx client's own timeouts.
     """
 
-    __slots__ = ("_abandoned",)
+    __slots__ = ("_abandoned", "_client")
 
     def __init__(self, client: httpx.AsyncClient, abandoned: set[asyncio.Task[Any]]) -> None:
-        super().__init__(client)
+        super().__init__()
+        self._client = client
         self._abandoned = abandoned
 
     async def request(self, **options: Any) -> httpx.Response:
-        return await shielded(super().request(**options), self._abandoned)
+        self.sent = None
+        response = await shielded(self._client.request(**options), self._abandoned)
+        self.sent = True
+        self.status = response.status_code
+        self.headers = response.headers
+        self.body = response.content
+        return response
 
 
 async def shielded(request: Coroutine[Any, Any, T], abandoned: set[asyncio.Task[Any]]) -> T:

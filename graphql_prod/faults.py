@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 
+from graphql_prod.exchange import ResponseTooLargeError
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -110,6 +111,13 @@ _ENCODING = Fault(
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _OTHER = Fault(Reach.FINAL, "client error", "could not be asked", "The cause of this error says more.")
 
+_TOO_LARGE = Fault(
+    Reach.FINAL,
+    "response too large",
+    "sent more than max_response_bytes allows",
+    "Ask for less, or raise max_response_bytes.",
+)
+
 _NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
@@ -124,6 +132,7 @@ _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ClientConnectionError, _LOST),
 )
 _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
+    (ResponseTooLargeError, _TOO_LARGE),
     (PoolTimeoutError, _POOL_FULL),
     (socket.gaierror, _DNS),
     (ConnectionRefusedError, _REFUSED),

@@ -27,3 +27,13 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in over.items():
         merged[spellings([*STOCK_HEADERS, *merged]).get(name.lower(), name)] = value
     return merged
+
+
+def provided(fresh: Mapping[str, str], sent: Mapping[str, str], static: Mapping[str, str]) -> dict[str, str]:
+    """The provider's headers, less those that the call itself has set to something else than the client."""
+    names = spellings(sent)
+    return {
+        name: value
+        for given, value in fresh.items()
+        if (name := names.get(given.lower(), given)) not in sent or sent[name] == static.get(name)
+    }

@@ -11,12 +11,14 @@ from aiographql.client import GraphQLRequestException
 from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults
+from graphql_prod.documents import Operation
 from graphql_prod.errors import (
     HTTPStatusError,
     InvalidResponseError,
     RequestTimeoutError,
     TransportError,
 )
+from graphql_prod.exchange import ResponseTooLargeError
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
@@ -37,6 +39,21 @@ _HINTS = {
     415: "Check the Content-Type header.",
     429: "Call less often, or put 429 into retry.statuses.",
 }
+
+
+def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None, call: Call) -> bool:
+    """True when the server refused the credentials: with 401, or with an error code that says so.
+
+    A mutation that gave data may have done a part of its work: it is not taken for refused.
+    """
+    if attempt is not None and attempt.status == 401:
+        return True
+    answer = response or (attempt and attempt.response)
+    if not answer or not is_answer(answer.json) or not answer.json.get("errors"):
+        return False
+    if answer.json.get("data") is not None and call.operation is not Operation.QUERY:
+        return False
+    return any(_code(error) in call.settings.auth_error_codes for error in answer.json["errors"])
 
 
 def is_answer(json: Any) -> bool:
@@ -162,4 +179,6 @@ def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) ->
 
 def _is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
-    return type(error) is GraphQLTransportException or isinstance(error, TimeoutError | aiohttp.ClientError)
+    return type(error) is GraphQLTransportException or isinstance(
+        error, TimeoutError | ResponseTooLargeError | aiohttp.ClientError
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from graphql_prod.errors import ConfigurationError, Problem
 
@@ -12,6 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pydantic_core import ErrorDetails
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def _listed(value: object) -> object:
+    """A text is a list: ``429, 503`` or JSON's ``[429, 503]``, which is what an environment can hold."""
+    if not isinstance(value, str):
+        return value
+    parts = (part.strip().strip("\"'") for part in value.strip().strip("[]").split(","))
+    return [part for part in parts if part]
+
+
+Listed = Annotated[frozenset[T], BeforeValidator(_listed)]
+"""A set that may also be written as a text with commas."""
 
 
 class Policy(BaseModel):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from graphql_prod.policy import Policy
+from graphql_prod.timeouts import Seconds
 
 
 class PoolPolicy(Policy):
@@ -20,12 +21,15 @@ class PoolPolicy(Policy):
     :param retry_headroom: connections kept on top of ``requests`` for repeated attempts, as a share.
     :param keepalive: seconds an idle connection is kept. Node closes one after 5 s; a connection kept
         longer than its server keeps it is a reset waiting for the next mutation.
+    :param max_age: seconds after which connections are renewed, for load balancers and DNS that moved;
+        calls under way finish on the old ones. None keeps them.
     """
 
     requests: Annotated[int, Field(ge=1)] = 100
     subscriptions: Annotated[int, Field(ge=0)] = 100
     retry_headroom: Annotated[float, Field(ge=0)] = 0.2
     keepalive: Annotated[float, Field(ge=0)] = 4.0
+    max_age: Seconds | None = None
 
     @property
     def request_connections(self) -> int:
@@ -44,12 +48,13 @@ class Gate:
     slow connect, and a cancel hits plain code that loses no slot.
     """
 
-    __slots__ = ("_waiting", "free", "limit")
+    __slots__ = ("_idle", "_waiting", "free", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._idle: asyncio.Event | None = None
 
     @property
     def waiting(self) -> int:
@@ -90,6 +95,14 @@ class Gate:
                 waiter.set_result(None)
                 return
         self.free += 1
+        if self._idle is not None and self.free == self.limit:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nobody holds a slot."""
+        self._idle = asyncio.Event()
+        if self.free < self.limit:
+            await self._idle.wait()
 
 
 class Abandoned:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from graphql_prod import clock
 from graphql_prod.documents import Operation
 from graphql_prod.errors import ConfigurationError, HTTPStatusError, Problem
-from graphql_prod.policy import Policy
+from graphql_prod.policy import Listed, Policy
 from graphql_prod.timeouts import Seconds
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class RetryPolicy(Policy):
     wait_max: Annotated[float, Field(ge=0)] = 8.0
     jitter: Literal["full", "none"] = "full"
     mutations: Literal["unsent", "never", "always"] = "unsent"
-    statuses: frozenset[Annotated[int, Field(ge=400, le=599)]] = TRANSIENT_STATUSES
-    error_codes: frozenset[str] = frozenset()
+    statuses: Listed[Annotated[int, Field(ge=400, le=599)]] = TRANSIENT_STATUSES
+    error_codes: Listed[str] = frozenset()
     respect_retry_after: bool = True
     idempotency_header: Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")] | None = None
     budget: RetryBudget | None = Field(default_factory=RetryBudget)

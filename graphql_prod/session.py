@@ -27,8 +27,12 @@ from graphql_prod.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
     import httpx
-    from aiographql.client import GraphQLTransport
+    from aiographql.client import GraphQLRequest, GraphQLTransport
+    from aiographql.client.serializer import GraphQLSerializer
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+    from aiographql.client.transport.base import GraphQLWebSocketResponse
+
+    from graphql_prod.wire import Wire
 
 Backend = Literal["aiohttp", "httpx"]
 
@@ -37,22 +41,25 @@ class Session:
     """An HTTP session in use, with the stock transport that fits it."""
 
     gate: Gate | Abandoned | None = None
-    aiohttp: aiohttp.ClientSession | None = None
+    native: aiohttp.ClientSession | None = None
     backend: Backend
     stock: GraphQLTransport
 
     def __init__(self) -> None:
-        self._fitted: tuple[TimeoutPolicy, dict[str, Any]] | None = None
+        self._fitted: dict[int, tuple[TimeoutPolicy, dict[str, Any]]] = {}
 
     def exchange(self) -> Exchange:
         """A stand-in for this session, for one attempt."""
         raise NotImplementedError
 
     def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
-        """Keyword arguments for one request, computed once for each policy in turn."""
-        if self._fitted is None or self._fitted[0] is not timeout:
-            self._fitted = (timeout, self._options(timeout))
-        return self._fitted[1]
+        """Keyword arguments for one request, remembered for the policies in use."""
+        known = self._fitted.get(id(timeout))
+        if known is None:
+            if len(self._fitted) >= 32:  # views made for one call bring policies of their own
+                self._fitted.clear()
+            known = self._fitted[id(timeout)] = (timeout, self._options(timeout))
+        return known[1]
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         raise NotImplementedError
@@ -65,17 +72,17 @@ class AiohttpSession(Session):
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
         super().__init__()
-        self.aiohttp: aiohttp.ClientSession = session
+        self.native: aiohttp.ClientSession = session
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.aiohttp)
+        return AiohttpExchange(self.native)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         named = _aiohttp_limits(timeout, timeout.named)
         if not named:
             return {"allow_redirects": False}
-        own: Any = getattr(self.aiohttp, "timeout", None)
+        own: Any = getattr(self.native, "timeout", None)
         base = own if isinstance(own, aiohttp.ClientTimeout) else aiohttp.ClientTimeout()
         return {"allow_redirects": False, "timeout": _with_limits(base, named)}
 
@@ -109,26 +116,40 @@ class OwnedSession(Session):
     """A session of ours, on the loop that was running when it was opened."""
 
     gate: Gate
+    native: aiohttp.ClientSession
 
-    def __init__(self, pool: PoolPolicy, traces: list[aiohttp.TraceConfig] | None = None) -> None:
+    def __init__(self, pool: PoolPolicy, wire: Wire, traces: list[aiohttp.TraceConfig] | None = None) -> None:
         super().__init__()
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
-        self.aiohttp: aiohttp.ClientSession = aiohttp.ClientSession(
+        self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
+        self.subscriptions: set[asyncio.Task[Any]] = set()
+        self.wire = wire
+        self.native = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 # The gate counts requests and subscriptions are counted too: nobody waits in here.
                 limit=pool.request_connections + pool.subscriptions,
                 keepalive_timeout=pool.keepalive,
+                ssl=True if wire.tls is None else wire.tls,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             timeout=aiohttp.ClientTimeout(),
+            proxy=wire.proxy,
+            trust_env=wire.trust_env,
             trace_configs=traces,
         )
 
     async def close(self) -> None:
         """Close the session and its connections."""
-        await self.aiohttp.close()
+        await self.native.close()
+
+    async def retire(self) -> None:
+        """Close once the last call and subscription on it have ended."""
+        await self.gate.idle()
+        if self.subscriptions:
+            await asyncio.wait(self.subscriptions)
+        await self.close()
 
 
 class OwnedAiohttp(OwnedSession):
@@ -136,12 +157,12 @@ class OwnedAiohttp(OwnedSession):
 
     backend: Backend = "aiohttp"
 
-    def __init__(self, pool: PoolPolicy, endpoint: str) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
+        super().__init__(pool, wire)
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.aiohttp)
+        return AiohttpExchange(self.native, self.wire.max_response_bytes)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         limits = _aiohttp_limits(timeout, frozenset(TimeoutPolicy.model_fields))
@@ -153,22 +174,22 @@ class OwnedHttpx(OwnedSession):
 
     backend: Backend = "httpx"
 
-    def __init__(self, pool: PoolPolicy, endpoint: str) -> None:
+    def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
-        super().__init__(pool, [_sending_trace()])
+        super().__init__(pool, wire, [_sending_trace()])
         self.stock = HttpxTransport(endpoint)
         self.client = httpx.AsyncClient(
-            # TLS is the aiohttp session's affair; an empty context saves the loading of a second one.
-            transport=HttpxOverAiohttp(client=self.aiohttp, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
+            # TLS and proxy are the aiohttp session's affair; an empty context saves loading a second one.
+            transport=HttpxOverAiohttp(client=self.native, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": USER_AGENT},
             trust_env=False,
         )
 
     def exchange(self) -> Exchange:
-        return HttpxExchange(self.client)
+        return HttpxExchange(self.client, self.wire.max_response_bytes)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx
@@ -176,11 +197,27 @@ class OwnedHttpx(OwnedSession):
         limits = _httpx_limits(timeout, frozenset(TimeoutPolicy.model_fields))
         # What httpx calls pool is aiohttp's limit for a whole connect, name look-up included.
         limits["pool"] = limits["connect"]
-        return {"follow_redirects": False, "timeout": httpx.Timeout(**limits)}
+        return {"timeout": httpx.Timeout(**limits)}
 
     async def close(self) -> None:
         await self.client.aclose()
         await super().close()
+
+
+class WireWebsockets(WebsocketSubscriptionTransport):
+    """The stock transport over websockets, with our TLS and proxy; the environment only when asked for."""
+
+    def __init__(self, endpoint: str, wire: Wire) -> None:
+        super().__init__(endpoint)
+        self._wire = wire
+
+    async def subscribe(
+        self, endpoint: str, request: GraphQLRequest, serializer: GraphQLSerializer, **kwargs: Any
+    ) -> GraphQLWebSocketResponse:
+        kwargs.setdefault("proxy", self._wire.proxy or (True if self._wire.trust_env else None))
+        if self._wire.tls is not None and endpoint.startswith(("https", "wss")):
+            kwargs.setdefault("ssl", self._wire.tls)
+        return await super().subscribe(endpoint, request, serializer, **kwargs)
 
 
 class Sessions:
@@ -192,9 +229,12 @@ class Sessions:
         given: GraphQLSession | None,
         backend: Backend | None,
         pool: PoolPolicy,
+        wire: Wire,
     ) -> None:
         self._endpoint = endpoint
         self._pool = pool
+        self._wire = wire
+        self._retiring: set[asyncio.Task[None]] = set()
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
         self._given = None if given is None else self.wrap(given)
@@ -225,25 +265,44 @@ class Sessions:
             return self._given
         loop = asyncio.get_running_loop()
         last = self._last
-        if last is not None and last.loop is loop:
+        if last is not None and last.loop is loop and (last.renew_at is None or loop.time() < last.renew_at):
             return last
+        self._last = self._open(loop)
+        return self._last
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> OwnedSession:
+        """This loop's session; a new one where there is none or it has grown too old."""
         owned = self._owned.get(loop)
+        if owned is not None and owned.renew_at is not None and loop.time() >= owned.renew_at:
+            self._retire(owned)
+            owned = None
         if owned is None:
             for stale in [known for known in self._owned if known.is_closed()]:
                 del self._owned[stale]
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
-            owned = self._owned[loop] = kind(self._pool, self._endpoint)
-        self._last = owned
+            owned = self._owned[loop] = kind(self._pool, self._wire, self._endpoint)
         return owned
+
+    def _retire(self, owned: OwnedSession) -> None:
+        task = asyncio.create_task(owned.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def subscription_transport(
         self, endpoint: str, session: GraphQLSession | None
     ) -> GraphQLSubscriptionTransport:
         """The stock transport for one subscription, over the session that is in use."""
         if self.backend == "httpx":
-            return WebsocketSubscriptionTransport(endpoint)
-        used: Any = session or self.current().aiohttp
+            return WireWebsockets(endpoint, self._wire)
+        used: Any = session or self.current().native
         return AiohttpSubscriptionTransport(endpoint, session=used)
+
+    def hold(self, subscription: asyncio.Task[Any] | None) -> None:
+        """Keep the session in use open, although it may grow too old, until the subscription ends."""
+        held = self._last
+        if held is not None and subscription is not None:
+            held.subscriptions.add(subscription)
+            subscription.add_done_callback(held.subscriptions.discard)
 
     def usage(self) -> tuple[int, int, int]:
         """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
@@ -254,7 +313,7 @@ class Sessions:
         """Close what we opened, on whichever loop, and end what was abandoned."""
         here = asyncio.get_running_loop()
         owned, self._owned, self._last = self._owned, {}, None
-        for task in self.abandoned.tasks:
+        for task in self.abandoned.tasks | self._retiring:
             task.cancel()
         for loop, session in owned.items():
             if loop is here:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.call import CURRENT, Call, CallSettings
+from graphql_prod.credentials import ProviderError
 from graphql_prod.documents import Operation
+from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
-from graphql_prod.outcomes import of_answer, of_exception
+from graphql_prod.headers import provided
+from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
 from graphql_prod.retry import worth_repeating
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     import tenacity
     from aiographql.client import GraphQLRequest, GraphQLResponse
     from aiographql.client.serializer import GraphQLSerializer
 
+    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Attempt, Budget
     from graphql_prod.session import Session, Sessions
@@ -46,6 +51,8 @@ class ProductionTransport(GraphQLTransport):
         budget: Budget | None,
         lifecycle: Lifecycle,
         custom: GraphQLTransport | None = None,
+        credentials: Credentials | None = None,
+        static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         self.retries = 0
@@ -54,6 +61,8 @@ class ProductionTransport(GraphQLTransport):
         self.budget = budget
         self._lifecycle = lifecycle
         self._custom = custom
+        self._credentials = credentials
+        self._static_headers = static_headers or {}
 
     async def request(
         self,
@@ -129,9 +138,13 @@ class ProductionTransport(GraphQLTransport):
         kwargs: dict[str, Any],
     ) -> GraphQLResponse:
         state: tenacity.RetryCallState | None = None
+        credentials, bare, refused = self._credentials, request, None
         while True:
+            if credentials is not None:
+                request, generation = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             attempt: Attempt | None
+            response: GraphQLResponse | None = None
             try:
                 sending = self._send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
@@ -142,14 +155,42 @@ class ProductionTransport(GraphQLTransport):
                 if _is_clean(response, call):
                     return response
                 attempt = of_answer(response, _exchange(call), call, self.host)
-                if attempt is None:
-                    return response
             call.exchange = None
+            if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
+                refused = generation
+                logger.info("%s refused the credentials, new ones are asked for", self.host)
+                continue
+            if attempt is None:
+                assert response is not None  # noqa: S101 -- no record means a good answer
+                return response
             state = state or call.settings.schedule.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
                 return _end(attempt)
             self.retries += 1
+
+    async def _authorized(
+        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: int | None
+    ) -> tuple[GraphQLRequest, int]:
+        """The request with the provider's headers over the client's own, under the view's and the call's."""
+        limit = call.remaining
+        headers, generation = await self.ask(credentials, refused, None if limit == inf else limit)
+        return request.copy(headers=provided(headers, request.headers, self._static_headers)), generation
+
+    async def ask(
+        self, credentials: Credentials, refused: int | None, limit: float | None
+    ) -> tuple[Mapping[str, str], int]:
+        """The provider's headers and their generation.
+
+        :raises TransportError: the provider failed.
+        """
+        try:
+            return await credentials.headers(refused, limit)
+        except ProviderError as error:
+            raise TransportError(
+                f"Nothing was sent to {self.host}: its headers_provider failed with a "
+                f"{type(error.__cause__).__name__}. See the cause of this error."
+            ) from error.__cause__
 
     async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
         async with asyncio.timeout(limit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import tenacity
@@ -328,7 +328,7 @@ class TestBounds(NoIO):
     @pytest.mark.parametrize("limit", ["total", "attempt", "connect", "read", "write", "pool"])
     def test_timeouts(self, limit: str, value: object) -> None:
         """A time limit is a positive number of seconds, or None."""
-        assert set(problems(lambda: TimeoutPolicy(**{limit: value}))) == {limit}
+        assert set(problems(lambda: TimeoutPolicy(**cast("Any", {limit: value})))) == {limit}
 
     @pytest.mark.parametrize(
         ("kind", "key", "value"),
@@ -516,7 +516,7 @@ LEAKY_ENDPOINTS = [
 class TestSecrets(NoIO):
     @pytest.mark.parametrize("endpoint", LEAKY_ENDPOINTS)
     def test_wrong_endpoint(self, endpoint: str) -> None:
-        """However wrong an endpoint is, its credentials are in no error; a password is often what is wrong."""
+        """However wrong an endpoint is, its credentials are in no error: often they are what is wrong."""
         for make in (
             lambda: config_of(endpoint=endpoint),
             lambda: ProductionClient(endpoint),

@@ -48,8 +48,8 @@ Ownership = Literal["owned", "given"]
 
 QUERY = "query Read { counter }"
 MUTATION = "mutation Add { increment }"
-AT_ONCE = RetryPolicy(wait_initial=0, wait_max=0)
-TWICE = RetryPolicy(attempts=2, wait_initial=0, wait_max=0)
+AT_ONCE = RetryPolicy(wait_initial=0, wait_max=0, budget=None)
+TWICE = RetryPolicy(attempts=2, wait_initial=0, wait_max=0, budget=None)
 ALL_ATTEMPTS = 4
 SECRETS = ("Bearer", "s3cret-header", "s3cret-query")
 
@@ -93,10 +93,43 @@ async def connect(backend: Backend, ownership: Ownership) -> AsyncIterator[Conne
 
 @pytest.fixture
 async def client(connect: Connect, server: ScriptedServer) -> ProductionClient:
-    """A client that repeats at once, and carries secrets wherever a client can."""
+    """A client that repeats at once, and carries secrets wherever a client can: four times, on each
+    backend with a session of its own and with one of the caller's.
+    """
     return await connect(
         f"{server.url}?token=s3cret-query", headers={"Authorization": "Bearer s3cret-header"}
     )
+
+
+@pytest.fixture
+async def owner(backend: Backend, server: ScriptedServer) -> AsyncIterator[ProductionClient]:
+    """The same with sessions of its own only: on both backends."""
+    async with _owner(server, backend) as client:
+        yield client
+
+
+@pytest.fixture
+async def simple(server: ScriptedServer) -> AsyncIterator[ProductionClient]:
+    """The same on one backend, for what is decided before any backend is asked."""
+    async with _owner(server, "aiohttp") as client:
+        yield client
+
+
+def _owner(server: ScriptedServer, backend: Backend, **config: Any) -> ProductionClient:
+    return ProductionClient(
+        f"{server.url}?token=s3cret-query",
+        headers={"Authorization": "Bearer s3cret-header"},
+        validate=False,
+        backend=backend,
+        config=ProductionConfig(**{"retry": AT_ONCE, **config}),
+    )
+
+
+def forget(server: ScriptedServer) -> None:
+    """Begin a new case on a server: no facts, no scripts."""
+    server.requests.clear()
+    server.executions.clear()
+    server.always(None)
 
 
 @dataclass(frozen=True)
@@ -192,14 +225,14 @@ async def full_backlog() -> AsyncIterator[str]:
         yield f"{address[0]}:{address[1]}"
 
 
-@pytest.mark.parametrize("kind", [*REPEATABLE, UNMARKED], ids=lambda kind: kind.name)
-async def test_a_refused_port_is_tried_again_by_everyone(connect: Connect, refusing: str, kind: Kind) -> None:
+async def test_a_refused_port_is_tried_again_by_everyone(connect: Connect, refusing: str) -> None:
     """What was never sent may be sent again, mutations too."""
     client = await connect(f"http://{refusing}/graphql?token=s3cret-query")
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is TransportError
-    assert isinstance(error, GraphQLTransportException)
-    assert_told(error, refusing, ALL_ATTEMPTS, may_have_executed=False)
+    for kind in (*REPEATABLE, UNMARKED):
+        error = await failure_of(kind.view(client), kind.document)
+        assert type(error) is TransportError, kind
+        assert isinstance(error, GraphQLTransportException)
+        assert_told(error, refusing, ALL_ATTEMPTS, may_have_executed=False)
 
 
 @pytest.mark.parametrize("kind", [AS_QUERY, UNMARKED], ids=lambda kind: kind.name)
@@ -351,44 +384,45 @@ lost = pytest.mark.parametrize("answer", LOST.values(), ids=LOST.keys())
 
 
 @lost
-@repeatable
 async def test_a_lost_answer_is_asked_for_again(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, kind: Kind
+    client: ProductionClient, server: ScriptedServer, answer: Answer
 ) -> None:
     """Queries and marked mutations are repeated after an ambiguous end, and tell the truth about it."""
-    server.always(answer)
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is TransportError
-    assert isinstance(error, GraphQLTransportException)
-    assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: ALL_ATTEMPTS}
+    for kind in REPEATABLE:
+        forget(server)
+        server.always(answer)
+        error = await failure_of(kind.view(client), kind.document)
+        assert type(error) is TransportError, kind
+        assert isinstance(error, GraphQLTransportException)
+        assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=kind is not AS_QUERY)
+        assert server.executions == {kind.field: ALL_ATTEMPTS}, kind
 
 
 @lost
-@once
 async def test_a_mutation_whose_answer_was_lost_is_never_sent_twice(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, kind: Kind
+    client: ProductionClient, server: ScriptedServer, answer: Answer
 ) -> None:
     """An unmarked mutation ran at most once, and the error says that it may have."""
-    server.always(answer)
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is TransportError
-    assert_told(error, host_of(server), 1, may_have_executed=True)
-    assert server.executions == {"increment": 1}
-    assert len(server.requests) == 1
+    for kind in ONCE:
+        forget(server)
+        server.always(answer)
+        error = await failure_of(kind.view(client), kind.document)
+        assert type(error) is TransportError, kind
+        assert_told(error, host_of(server), 1, may_have_executed=True)
+        assert server.executions == {"increment": 1}, kind
+        assert len(server.requests) == 1
 
 
-@lost
-@repeatable
-async def test_one_lost_answer_costs_one_attempt(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, kind: Kind
-) -> None:
+async def test_one_lost_answer_costs_one_attempt(client: ProductionClient, server: ScriptedServer) -> None:
     """After a fault the next attempt brings the answer, and the caller notices nothing."""
-    server.script(answer)
-    response = await kind.view(client).query(kind.document)
-    assert response.data is not None
-    assert not response.errors
-    assert len(server.requests) == 2
+    for name, answer in LOST.items():
+        for kind in REPEATABLE:
+            forget(server)
+            server.script(answer)
+            response = await kind.view(client).query(kind.document)
+            assert response.data is not None, (name, kind)
+            assert not response.errors
+            assert len(server.requests) == 2, (name, kind)
 
 
 SILENT = {
@@ -400,51 +434,50 @@ silent = pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT.keys())
 
 
 @silent
-@pytest.mark.parametrize("kind", [AS_QUERY, MARKED[0], UNMARKED], ids=lambda kind: kind.name)
-async def test_silence_is_a_read_timeout(
-    connect: Connect, server: ScriptedServer, answer: Answer, kind: Kind
-) -> None:
+async def test_silence_is_a_read_timeout(connect: Connect, server: ScriptedServer, answer: Answer) -> None:
     """A server that goes quiet gives a timeout of phase "read", ambiguous by nature."""
-    server.always(answer)
     client = await connect(server.url, timeout=TimeoutPolicy(read=0.1))
-    attempts = 1 if kind is UNMARKED else 2
-    error = await failure_of(kind.view(client, attempts=2), kind.document)
-    assert type(error) is RequestTimeoutError
-    assert isinstance(error, GraphQLTransportException)
-    assert isinstance(error, TimeoutError)
-    assert error.phase == "read"
-    assert_told(error, host_of(server), attempts, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: attempts}
+    for kind in (AS_QUERY, MARKED[0], UNMARKED):
+        forget(server)
+        server.always(answer)
+        attempts = 1 if kind is UNMARKED else 2
+        error = await failure_of(kind.view(client, attempts=2), kind.document)
+        assert type(error) is RequestTimeoutError, kind
+        assert isinstance(error, GraphQLTransportException)
+        assert isinstance(error, TimeoutError)
+        assert error.phase == "read"
+        assert_told(error, host_of(server), attempts, may_have_executed=kind is not AS_QUERY)
+        assert server.executions == {kind.field: attempts}
 
 
-@pytest.mark.parametrize("kind", [AS_QUERY, MARKED[0], UNMARKED], ids=lambda kind: kind.name)
 async def test_the_attempts_own_limit_is_ambiguous_once_sent(
-    connect: Connect, server: ScriptedServer, kind: Kind
+    connect: Connect, server: ScriptedServer
 ) -> None:
     """A drip that never pauses for long beats the read timeout, not the attempt's."""
-    server.always(Answer.drip(chunk=1, pause=0.02))
     client = await connect(server.url, timeout=TimeoutPolicy(attempt=0.15))
-    attempts = 1 if kind is UNMARKED else 2
-    error = await failure_of(kind.view(client, attempts=2), kind.document)
-    assert type(error) is RequestTimeoutError
-    assert error.phase == "attempt"
-    assert_told(error, host_of(server), attempts, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: attempts}
+    for kind in (AS_QUERY, MARKED[0], UNMARKED):
+        forget(server)
+        server.always(Answer.drip(chunk=1, pause=0.02))
+        attempts = 1 if kind is UNMARKED else 2
+        error = await failure_of(kind.view(client, attempts=2), kind.document)
+        assert type(error) is RequestTimeoutError, kind
+        assert error.phase == "attempt"
+        assert_told(error, host_of(server), attempts, may_have_executed=kind is not AS_QUERY)
+        assert server.executions == {kind.field: attempts}
 
 
-@pytest.mark.parametrize("kind", [AS_QUERY, MARKED[0], UNMARKED], ids=lambda kind: kind.name)
-async def test_the_total_ends_the_call_in_mid_attempt(
-    connect: Connect, server: ScriptedServer, kind: Kind
-) -> None:
+async def test_the_total_ends_the_call_in_mid_attempt(connect: Connect, server: ScriptedServer) -> None:
     """The total is one deadline: it is not tried again after it, by anyone."""
-    server.always(Answer.hang(execute=True))
     client = await connect(server.url, timeout=TimeoutPolicy(total=0.2))
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is RequestTimeoutError
-    assert isinstance(error, TimeoutError)
-    assert error.phase == "total"
-    assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: 1}
+    for kind in (AS_QUERY, MARKED[0], UNMARKED):
+        forget(server)
+        server.always(Answer.hang(execute=True))
+        error = await failure_of(kind.view(client), kind.document)
+        assert type(error) is RequestTimeoutError, kind
+        assert isinstance(error, TimeoutError)
+        assert error.phase == "total"
+        assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
+        assert server.executions == {kind.field: 1}
 
 
 async def test_the_last_failure_is_the_cause_when_the_total_runs_out(
@@ -488,30 +521,24 @@ async def test_a_proxy_that_resets_every_connection_is_met_by_every_attempt(
     assert server.executions == {}
 
 
-async def test_a_request_too_big_for_the_sockets_is_ambiguous_when_it_breaks(
-    connect: Connect, server: ScriptedServer
-) -> None:
-    """A reset in the middle of sending counts as sent: nobody knows what arrived."""
-    async with FaultyProxy(server.port) as proxy:
-        proxy.blackhole = True
-        client = await connect(proxy.url_for(), timeout=TimeoutPolicy(read=5))
-        big = GraphQLRequest(
-            "mutation Add($x: Int) { increment(by: $x) }",
-            variables={"x": 1},
-            extensions={"padding": "x" * (16 << 20)},
-        )
-        running = await _started(client.query(big))
-        await proxy.connections(1)
-        async with asyncio.timeout(5):
-            while not client.stats().in_flight or proxy.open < 1:
-                await asyncio.sleep(0.005)
-        await asyncio.sleep(0.1)  # not a fact to wait for: how much of it the sockets took
-        proxy.blackhole = False
-        proxy.reset_connections()
-        error = await running.error()
+async def test_a_request_that_is_cut_off_while_it_is_sent_counts_as_sent(connect: Connect) -> None:
+    """A reset in the middle of sending: nobody knows what arrived, so a mutation is not sent again."""
+    connections = 0
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readexactly(65536)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        client = await connect(f"http://127.0.0.1:{port}/graphql", timeout=TimeoutPolicy(read=5))
+        big = "mutation Add { increment } #" + "x" * (16 << 20)
+        error = await failure_of(client, big)
     assert type(error) is TransportError
-    assert error.attempts == 1
-    assert error.may_have_executed is True
+    assert_told(error, f"127.0.0.1:{port}", 1, may_have_executed=True)
+    assert connections == 1
 
 
 # --- answered -------------------------------------------------------------------------------------
@@ -536,157 +563,146 @@ pages = pytest.mark.parametrize("page", [_html, _json], ids=["html", "json"])
 
 
 @pages
-@pytest.mark.parametrize("status", TRANSIENT)
 async def test_an_error_page_with_a_transient_status_is_retried_for_queries(
-    client: ProductionClient, server: ScriptedServer, status: int, page: Callable[[int], Answer]
+    client: ProductionClient, server: ScriptedServer, page: Callable[[int], Answer]
 ) -> None:
     """5XX as a page of whoever stands in between: again, then HTTPStatusError with status and headers."""
-    server.always(page(status))
-    error = await failure_of(client)
-    assert type(error) is HTTPStatusError
-    assert isinstance(error, GraphQLRequestException)
-    assert error.status == status
-    assert error.headers["content-TYPE"]
-    assert str(status) in str(error)
-    assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=False)
-    assert server.executions == {"counter": ALL_ATTEMPTS}
+    for status in TRANSIENT:
+        forget(server)
+        server.always(page(status))
+        error = await failure_of(client)
+        assert type(error) is HTTPStatusError, status
+        assert isinstance(error, GraphQLRequestException)
+        assert error.status == status
+        assert error.headers["content-TYPE"]
+        assert str(status) in str(error)
+        assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=False)
+        assert server.executions == {"counter": ALL_ATTEMPTS}, status
 
 
 @pages
-@pytest.mark.parametrize("status", [500, 503, 599])
-@pytest.mark.parametrize("kind", MARKED, ids=lambda kind: kind.name)
 async def test_an_error_page_with_a_transient_status_is_retried_for_marked_mutations(
-    client: ProductionClient, server: ScriptedServer, status: int, page: Callable[[int], Answer], kind: Kind
+    client: ProductionClient, server: ScriptedServer, page: Callable[[int], Answer]
 ) -> None:
     """Who marks a mutation says that running it again does no harm."""
-    server.always(page(status))
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is HTTPStatusError
-    assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=True)
-    assert server.executions == {"increment": ALL_ATTEMPTS}
+    for status in (500, 503, 599):
+        for kind in MARKED:
+            forget(server)
+            server.always(page(status))
+            error = await failure_of(kind.view(client), kind.document)
+            assert type(error) is HTTPStatusError, (status, kind)
+            assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=True)
+            assert server.executions == {"increment": ALL_ATTEMPTS}, (status, kind)
 
 
 @pages
-@pytest.mark.parametrize("status", TRANSIENT)
-@once
 async def test_a_mutation_answered_with_an_error_page_is_not_repeated(
-    client: ProductionClient, server: ScriptedServer, status: int, page: Callable[[int], Answer], kind: Kind
+    client: ProductionClient, server: ScriptedServer, page: Callable[[int], Answer]
 ) -> None:
     """A 5XX may hide an execution: once, and said so."""
-    server.always(page(status))
-    error = await failure_of(kind.view(client), MUTATION)
-    assert type(error) is HTTPStatusError
-    assert error.status == status
-    assert_told(error, host_of(server), 1, may_have_executed=True)
-    assert server.executions == {"increment": 1}
+    for status in TRANSIENT:
+        for kind in ONCE:
+            forget(server)
+            server.always(page(status))
+            error = await failure_of(kind.view(client), MUTATION)
+            assert type(error) is HTTPStatusError, (status, kind)
+            assert error.status == status
+            assert_told(error, host_of(server), 1, may_have_executed=True)
+            assert server.executions == {"increment": 1}, (status, kind)
 
 
-@every_kind
-@pytest.mark.parametrize("status", FINAL)
 async def test_a_status_that_says_never_is_not_retried(
-    client: ProductionClient, server: ScriptedServer, status: int, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """501, 505 and 4XX blame the request: nobody repeats it."""
-    server.always(Answer.page(status))
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is HTTPStatusError
-    assert isinstance(error, GraphQLRequestException)
-    assert error.status == status
-    assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
-    assert len(server.requests) == 1
+    for status in FINAL:
+        for kind in KINDS:
+            forget(server)
+            server.always(Answer.page(status))
+            error = await failure_of(kind.view(client), kind.document)
+            assert type(error) is HTTPStatusError, (status, kind)
+            assert isinstance(error, GraphQLRequestException)
+            assert error.status == status
+            assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
+            assert len(server.requests) == 1, (status, kind)
 
 
-@repeatable
 async def test_a_graphql_answer_with_a_transient_status_is_retried_and_then_returned(
-    client: ProductionClient, server: ScriptedServer, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """What the stock client returns is returned, also after the last attempt."""
-    server.always(_graphql(503))
-    response = await kind.view(client).query(kind.document)
-    assert [error.message for error in response.errors] == ["no"]
-    assert server.executions == {kind.field: ALL_ATTEMPTS}
+    for kind in REPEATABLE:
+        forget(server)
+        server.always(_graphql(503))
+        response = await kind.view(client).query(kind.document)
+        assert [error.message for error in response.errors] == ["no"]
+        assert server.executions == {kind.field: ALL_ATTEMPTS}, kind
 
 
-@pytest.mark.parametrize("status", TRANSIENT)
-@once
 async def test_a_graphql_answer_to_a_mutation_is_returned_at_once(
-    client: ProductionClient, server: ScriptedServer, status: int, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """An unmarked mutation that was answered is not repeated, whatever the status."""
-    server.always(_graphql(status))
-    response = await kind.view(client).query(kind.document)
-    assert [error.message for error in response.errors] == ["no"]
-    assert server.executions == {"increment": 1}
+    for status in TRANSIENT:
+        for kind in ONCE:
+            forget(server)
+            server.always(_graphql(status))
+            response = await kind.view(client).query(kind.document)
+            assert [error.message for error in response.errors] == ["no"]
+            assert server.executions == {"increment": 1}, (status, kind)
 
 
-@pytest.mark.parametrize("status", [200, 294, 400, 401, 404, 422, 429, 501, 505])
 async def test_a_graphql_answer_with_any_other_status_is_returned_at_once(
-    client: ProductionClient, server: ScriptedServer, status: int
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """An answer is an answer: errors of the operation are the caller's affair."""
-    server.always(_graphql(status))
-    response = await client.query(QUERY)
-    assert [error.message for error in response.errors] == ["no"]
-    assert len(server.requests) == 1
+    for status in (200, 294, 400, 401, 404, 422, 429, 501, 505):
+        forget(server)
+        server.always(_graphql(status))
+        response = await client.query(QUERY)
+        assert [error.message for error in response.errors] == ["no"]
+        assert len(server.requests) == 1, status
 
 
-async def test_a_graphql_answer_after_a_bad_one_is_the_good_one(
-    client: ProductionClient, server: ScriptedServer
+async def test_what_comes_out_is_what_the_last_attempt_came_to(
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
-    """A service that sheds load in GraphQL's own words is asked again."""
-    server.script(_graphql(503), _html(502))
-    response = await client.query(QUERY)
-    assert response.data == {"counter": 0}
-    assert not response.errors
-    assert len(server.requests) == 3
-
-
-async def test_an_error_that_follows_an_answer_is_raised(
-    client: ProductionClient, server: ScriptedServer
-) -> None:
-    """The last attempt decides what comes out, not the one that looked best."""
+    """Not what looked best: an error after answers is raised, an answer after errors is returned."""
     server.script(_graphql(503), _graphql(503), _graphql(503), _html(502))
-    error = await failure_of(client)
+    error = await failure_of(owner)
     assert error.status == 502
     assert error.attempts == ALL_ATTEMPTS
-
-
-async def test_an_answer_that_follows_errors_is_returned(
-    client: ProductionClient, server: ScriptedServer
-) -> None:
-    """The last attempt decides: an answer after three pages is returned, though its status is a 503."""
     server.script(_html(502), _html(502), _html(502), _graphql(503))
-    response = await client.query(QUERY)
-    assert [error.message for error in response.errors] == ["no"]
+    assert [error.message for error in (await owner.query(QUERY)).errors] == ["no"]
+    server.script(_graphql(503), _html(502))
+    response = await owner.query(QUERY)
+    assert response.data == {"counter": 0}
+    assert not response.errors
 
 
 @pytest.mark.parametrize("page", [_html, _graphql], ids=["html", "graphql"])
-@pytest.mark.parametrize(
-    ("kind", "requests"), [(AS_QUERY, 2), (MARKED[0], 2), (UNMARKED, 1)], ids=["query", "marked", "mutation"]
-)
 async def test_429_is_retried_once_it_is_a_status_of_the_policy(
-    client: ProductionClient,
-    server: ScriptedServer,
-    page: Callable[[int], Answer],
-    kind: Kind,
-    requests: int,
+    owner: ProductionClient, server: ScriptedServer, page: Callable[[int], Answer]
 ) -> None:
     """The statuses are a setting; they widen the row, and change no column."""
-    server.script(page(429))
-    view = kind.view(client, statuses={429, 503})
-    if requests == 1 and page is _html:
-        assert (await failure_of(view, kind.document)).status == 429
-    else:
-        await view.query(kind.document)
-    assert len(server.requests) == requests
+    for kind in (AS_QUERY, *MARKED):
+        forget(server)
+        server.script(page(429))
+        await kind.view(owner, statuses={429, 503}).query(kind.document)
+        assert len(server.requests) == 2, kind
+    forget(server)
+    server.always(page(429))
+    with contextlib.suppress(HTTPStatusError):
+        await UNMARKED.view(owner, statuses={429, 503}).query(MUTATION)
+    assert len(server.requests) == 1
 
 
 async def test_a_status_taken_out_of_the_policy_is_not_retried(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """The statuses are a setting: what is not among them ends the call."""
     server.always(Answer.page(503))
-    error = await failure_of(AS_QUERY.view(client, statuses={429}))
+    error = await failure_of(AS_QUERY.view(simple, statuses={429}))
     assert error.attempts == 1
 
 
@@ -705,50 +721,52 @@ INVALID = {
     "nothing": Answer(body=b"", media_type="application/graphql-response+json", execute=True),
     "no content": Answer(status=204, body=b"", execute=True),
 }
-invalid = pytest.mark.parametrize("answer", INVALID.values(), ids=INVALID.keys())
 
 
-@invalid
-@pytest.mark.parametrize("kind", [AS_QUERY, MARKED[0]], ids=lambda kind: kind.name)
 async def test_a_success_without_graphql_is_asked_for_again(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """What the stock returns as empty data is a failure: again, then InvalidResponseError."""
-    server.always(answer)
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is InvalidResponseError
-    assert isinstance(error, GraphQLRequestException)
-    assert error.status == (answer.status or 200)
-    assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: ALL_ATTEMPTS}
+    for name, answer in INVALID.items():
+        for kind in (AS_QUERY, MARKED[0]):
+            forget(server)
+            server.always(answer)
+            error = await failure_of(kind.view(client), kind.document)
+            assert type(error) is InvalidResponseError, (name, kind)
+            assert isinstance(error, GraphQLRequestException)
+            assert error.status == (answer.status or 200)
+            assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=kind is not AS_QUERY)
+            assert server.executions == {kind.field: ALL_ATTEMPTS}, (name, kind)
 
 
-@invalid
-@once
 async def test_a_mutation_answered_without_graphql_is_not_repeated(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """The mutation may have run behind that page: once."""
-    server.always(answer)
-    error = await failure_of(kind.view(client), MUTATION)
-    assert type(error) is InvalidResponseError
-    assert_told(error, host_of(server), 1, may_have_executed=True)
-    assert server.executions == {"increment": 1}
+    for name, answer in INVALID.items():
+        for kind in ONCE:
+            forget(server)
+            server.always(answer)
+            error = await failure_of(kind.view(client), MUTATION)
+            assert type(error) is InvalidResponseError, (name, kind)
+            assert_told(error, host_of(server), 1, may_have_executed=True)
+            assert server.executions == {"increment": 1}, (name, kind)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [{"data": None}, {"data": {}}, {"data": None, "errors": [{"message": "no"}]}, {"errors": []}],
-    ids=str,
-)
-async def test_an_odd_answer_is_still_an_answer(
-    client: ProductionClient, server: ScriptedServer, body: dict[str, Any]
-) -> None:
+async def test_an_odd_answer_is_still_an_answer(client: ProductionClient, server: ScriptedServer) -> None:
     """Null data, no fields, errors beside null: GraphQL's own business, returned as it is."""
-    server.always(Answer(body=body))
-    response = await client.query(QUERY)
-    assert response.json == body
-    assert len(server.requests) == 1
+    for body in (
+        {"data": None},
+        {"data": {}},
+        {"data": None, "errors": [{"message": "no"}]},
+        {"data": {"counter": None}, "errors": [{"message": "no", "path": ["counter"]}]},
+        {"errors": []},
+    ):
+        forget(server)
+        server.always(Answer(body=body))
+        response = await client.query(QUERY)
+        assert response.json == body
+        assert len(server.requests) == 1, body
 
 
 # --- error codes ----------------------------------------------------------------------------------
@@ -765,32 +783,36 @@ def _coded(*codes: str | None, **around: Any) -> Answer:
 CODES = frozenset({"BUSY", "LATER"})
 
 
-@repeatable
-@pytest.mark.parametrize("codes", [("BUSY",), ("BUSY", "LATER")], ids=str)
 async def test_an_answer_whose_every_error_has_such_a_code_is_retried(
-    client: ProductionClient, server: ScriptedServer, kind: Kind, codes: tuple[str, ...]
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
     """A refusal in the answer itself is retried, and returned after the last attempt."""
-    server.always(_coded(*codes))
-    response = await kind.view(client, error_codes=CODES).query(kind.document)
-    assert len(response.errors) == len(codes)
-    assert len(server.requests) == ALL_ATTEMPTS
+    for codes in (("BUSY",), ("BUSY", "LATER")):
+        for kind in REPEATABLE:
+            forget(server)
+            server.always(_coded(*codes))
+            response = await kind.view(owner, error_codes=CODES).query(kind.document)
+            assert len(response.errors) == len(codes)
+            assert len(server.requests) == ALL_ATTEMPTS, (codes, kind)
 
 
-@once
 async def test_an_answer_with_such_a_code_ends_a_mutation(
-    client: ProductionClient, server: ScriptedServer, kind: Kind
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
     """A code is an answer: an unmarked mutation is not repeated for it."""
-    server.always(_coded("BUSY"))
-    response = await kind.view(client, error_codes=CODES).query(kind.document)
-    assert response.errors
-    assert server.executions == {"increment": 1}
+    for kind in ONCE:
+        forget(server)
+        server.always(_coded("BUSY"))
+        response = await kind.view(owner, error_codes=CODES).query(kind.document)
+        assert response.errors
+        assert server.executions == {"increment": 1}, kind
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
+async def test_one_error_without_such_a_code_ends_the_call(
+    owner: ProductionClient, server: ScriptedServer
+) -> None:
+    """Only an answer without data, all of whose errors ask for it, is retried."""
+    for answer in (
         _coded("BUSY", "FORBIDDEN"),
         _coded("BUSY", None),
         _coded(None),
@@ -798,47 +820,41 @@ async def test_an_answer_with_such_a_code_ends_a_mutation(
         Answer.graphql(errors=[{"message": "no", "extensions": "BUSY"}]),
         Answer.graphql(errors=[{"message": "no", "extensions": {"code": ["BUSY"]}}]),
         Answer.graphql(errors=[{"message": "no", "extensions": None}]),
-    ],
-    ids=["another code", "one without", "none", "with data", "text", "list", "null"],
-)
-async def test_one_error_without_such_a_code_ends_the_call(
-    client: ProductionClient, server: ScriptedServer, answer: Answer
-) -> None:
-    """Only an answer without data, all of whose errors ask for it, is retried."""
-    server.always(answer)
-    response = await AS_QUERY.view(client, error_codes=CODES).query(QUERY)
-    assert response.errors
-    assert len(server.requests) == 1
+    ):
+        forget(server)
+        server.always(answer)
+        response = await AS_QUERY.view(owner, error_codes=CODES).query(QUERY)
+        assert response.errors
+        assert len(server.requests) == 1, answer
 
 
 async def test_no_code_is_retried_unless_it_was_named(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """The set of codes is empty by default."""
     server.always(_coded("BUSY"))
-    await client.query(QUERY)
+    await simple.query(QUERY)
     assert len(server.requests) == 1
 
 
 # --- what can never succeed -----------------------------------------------------------------------
 
 
-@every_kind
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_never_followed(
-    client: ProductionClient, server: ScriptedServer, status: int, kind: Kind
-) -> None:
+async def test_a_redirect_is_never_followed(client: ProductionClient, server: ScriptedServer) -> None:
     """A redirect is an error that names its target's host, once."""
     async with ScriptedServer(host="localhost") as elsewhere:
         target = f"http://user:s3cret-query@localhost:{elsewhere.port}/graphql?token=s3cret-query"
-        server.always(Answer.redirect(target, status))
-        error = await failure_of(kind.view(client), kind.document)
+        for status in (301, 302, 303, 307, 308):
+            for kind in KINDS:
+                forget(server)
+                server.always(Answer.redirect(target, status))
+                error = await failure_of(kind.view(client), kind.document)
+                assert type(error) is HTTPStatusError, (status, kind)
+                assert error.status == status
+                assert "localhost" in str(error)
+                assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
+                assert len(server.requests) == 1, (status, kind)
         assert elsewhere.connections == 0
-    assert type(error) is HTTPStatusError
-    assert error.status == status
-    assert "localhost" in str(error)
-    assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
-    assert len(server.requests) == 1
 
 
 async def test_a_redirect_is_not_followed_by_a_session_that_would(
@@ -854,30 +870,38 @@ async def test_a_redirect_is_not_followed_by_a_session_that_would(
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "location",
-    ["/elsewhere", "", "http://[::1/graphql", "http://exa mple/", "//", "javascript:alert(1)", "http://x:y/"],
+BAD_LOCATIONS = (
+    "http://[::1/graphql",
+    "http://x:y/",
+    "javascript:alert(1)",
+    "http://exa mple/",
+    "//",
+    "",
+    "/x",
 )
-async def test_a_redirect_to_nowhere_is_an_error_like_any_other(
+
+
+@pytest.mark.parametrize("location", BAD_LOCATIONS)
+async def test_a_redirect_to_nowhere_is_raised_at_once(
     client: ProductionClient, server: ScriptedServer, location: str
 ) -> None:
-    """Whatever a Location says, it ends in HTTPStatusError and in no surprise of a parser."""
+    """Whatever a Location says: an error of ours, at once, and no surprise of a parser."""
     server.always(Answer.redirect(location, 302))
     error = await failure_of(client)
-    assert type(error) is HTTPStatusError
     assert_told(error, host_of(server), 1, may_have_executed=False)
 
 
-@every_kind
 async def test_a_body_that_does_not_decode_is_raised_at_once(
-    client: ProductionClient, server: ScriptedServer, kind: Kind
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """A codec error will be the same the next time."""
-    server.always(Answer(body=b"this is not gzip", headers={"Content-Encoding": "gzip"}, execute=True))
-    error = await failure_of(kind.view(client), kind.document)
-    assert type(error) is TransportError
-    assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
-    assert server.executions == {kind.field: 1}
+    for kind in KINDS:
+        forget(server)
+        server.always(Answer(body=b"this is not gzip", headers={"Content-Encoding": "gzip"}, execute=True))
+        error = await failure_of(kind.view(client), kind.document)
+        assert type(error) is TransportError, kind
+        assert_told(error, host_of(server), 1, may_have_executed=kind is not AS_QUERY)
+        assert server.executions == {kind.field: 1}, kind
 
 
 async def test_a_gzip_body_that_decodes_is_an_answer(
@@ -1084,50 +1108,68 @@ EARLIER = {
     "httpx refused": httpx.ConnectError("an earlier one"),
     "httpx connect timeout": httpx.ConnectTimeout("an earlier one"),
 }
-earlier = pytest.mark.parametrize("before", EARLIER.values(), ids=EARLIER.keys())
 
 
-@earlier
-@pytest.mark.parametrize("answer", [LOST["reset before the answer"], LOST["body cut short"]], ids=["reset", "cut"])
 async def test_an_error_that_the_caller_is_handling_does_not_colour_a_mutation(
-    client: ProductionClient, server: ScriptedServer, before: Exception, answer: Answer
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """The usual fallback, `except …: await client.query(…)`: its mutation runs once, whatever was caught."""
-    server.always(answer)
-    try:
-        raise before
-    except Exception:  # noqa: BLE001 -- the caller's own
-        error = await failure_of(client, MUTATION)
-    assert_told(error, host_of(server), 1, may_have_executed=True)
-    assert "closed the connection before the answer was whole" in str(error)
-    assert server.executions == {"increment": 1}
+    for name, before in EARLIER.items():
+        for answer in (LOST["reset before the answer"], LOST["disconnect"], LOST["body cut short"]):
+            forget(server)
+            server.always(answer)
+            try:
+                raise before
+            except Exception:  # noqa: BLE001 -- the caller's own
+                error = await failure_of(client, MUTATION)
+            assert_told(error, host_of(server), 1, may_have_executed=True)
+            assert "closed the connection before the answer was whole" in str(error), name
+            assert server.executions == {"increment": 1}, name
 
 
-@earlier
 async def test_an_error_that_the_caller_is_handling_does_not_colour_a_query(
-    client: ProductionClient, server: ScriptedServer, before: Exception
+    client: ProductionClient, server: ScriptedServer
 ) -> None:
     """A query in an except block is retried for what happened to it, not for what happened before."""
-    server.always(Answer.reset("before", execute=True))
-    try:
-        raise before
-    except Exception:  # noqa: BLE001 -- the caller's own
-        error = await failure_of(client)
-    assert_told(error, host_of(server), ALL_ATTEMPTS, may_have_executed=False)
+    for name, before in EARLIER.items():
+        forget(server)
+        server.always(Answer.reset("before", execute=True))
+        try:
+            raise before
+        except Exception:  # noqa: BLE001 -- the caller's own
+            error = await failure_of(client)
+        assert error.attempts == ALL_ATTEMPTS, name
 
 
-@earlier
+async def test_an_error_that_the_caller_is_handling_does_not_colour_a_timeout(
+    connect: Connect, server: ScriptedServer
+) -> None:
+    """A bare TimeoutError carries a context; the caller's own exception at its end means nothing."""
+    client = await connect(server.url, timeout=TimeoutPolicy(attempt=0.05), retry=TWICE)
+    for name, before in EARLIER.items():
+        forget(server)
+        server.always(Answer.hang(execute=True))
+        try:
+            raise before
+        except Exception:  # noqa: BLE001 -- the caller's own
+            error = await failure_of(client, MUTATION)
+        assert type(error) is RequestTimeoutError, name
+        assert error.phase == "attempt", name
+        assert server.executions == {"increment": 1}, name
+
+
 async def test_an_error_that_the_caller_is_handling_does_not_colour_a_refusal(
-    connect: Connect, refusing: str, before: Exception
+    connect: Connect, refusing: str
 ) -> None:
     """A refused port stays unsent in an except block."""
     client = await connect(f"http://{refusing}/graphql")
-    try:
-        raise before
-    except Exception:  # noqa: BLE001 -- the caller's own
-        error = await failure_of(client, MUTATION)
-    assert_told(error, refusing, ALL_ATTEMPTS, may_have_executed=False)
-    assert "could not be reached" in str(error)
+    for name, before in EARLIER.items():
+        try:
+            raise before
+        except Exception:  # noqa: BLE001 -- the caller's own
+            error = await failure_of(client, MUTATION)
+        assert_told(error, refusing, ALL_ATTEMPTS, may_have_executed=False)
+        assert "could not be reached" in str(error), name
 
 
 # --- which operation it is ------------------------------------------------------------------------
@@ -1139,24 +1181,26 @@ mutation Add { increment }
 """
 
 
-@pytest.mark.parametrize(("operation", "attempts"), [("Read", ALL_ATTEMPTS), ("Other", ALL_ATTEMPTS), ("Add", 1)])
+@pytest.mark.parametrize(
+    ("operation", "attempts"), [("Read", ALL_ATTEMPTS), ("Other", ALL_ATTEMPTS), ("Add", 1)]
+)
 async def test_a_document_with_several_operations_is_judged_by_the_one_named(
-    client: ProductionClient, server: ScriptedServer, operation: str, attempts: int
+    simple: ProductionClient, server: ScriptedServer, operation: str, attempts: int
 ) -> None:
     """What would run decides, not what stands beside it."""
     server.always(Answer.reset("before", execute=True))
-    error = await failure_of(client, SEVERAL, operation=operation)
+    error = await failure_of(simple, SEVERAL, operation=operation)
     assert_told(error, host_of(server), attempts, may_have_executed=operation == "Add")
 
 
 async def test_a_request_object_names_its_operation_too(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """The name may come with the request instead of the call."""
     server.always(Answer.reset("before"))
     for operation, attempts in (("Read", ALL_ATTEMPTS), ("Add", 1)):
         request: Any = GraphQLRequest(SEVERAL, operation=operation)
-        assert (await failure_of(client, request)).attempts == attempts
+        assert (await failure_of(simple, request)).attempts == attempts
 
 
 UNJUDGEABLE = {
@@ -1175,22 +1219,22 @@ unjudgeable = pytest.mark.parametrize(("document", "operation"), UNJUDGEABLE.val
 
 @unjudgeable
 async def test_what_cannot_be_judged_is_a_mutation(
-    client: ProductionClient, server: ScriptedServer, document: str, operation: str | None
+    simple: ProductionClient, server: ScriptedServer, document: str, operation: str | None
 ) -> None:
     """No guessing: it is sent once, and may have executed."""
     server.always(Answer.reset("before"))
-    error = await failure_of(client, document, operation=operation)
+    error = await failure_of(simple, document, operation=operation)
     assert_told(error, host_of(server), 1, may_have_executed=True)
     assert len(server.requests) == 1
 
 
 @unjudgeable
 async def test_what_cannot_be_judged_may_be_marked(
-    client: ProductionClient, server: ScriptedServer, document: str, operation: str | None
+    simple: ProductionClient, server: ScriptedServer, document: str, operation: str | None
 ) -> None:
     """The caller who knows better says so."""
     server.always(Answer.reset("before"))
-    error = await failure_of(client.with_options(idempotent=True), document, operation=operation)
+    error = await failure_of(simple.with_options(idempotent=True), document, operation=operation)
     assert error.attempts == ALL_ATTEMPTS
 
 
@@ -1201,10 +1245,10 @@ async def test_what_cannot_be_judged_may_be_marked(
 )
 @pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "marked"])
 async def test_only_queries_go_over_get(
-    client: ProductionClient, server: ScriptedServer, document: str, operation: str | None, marked: bool
+    owner: ProductionClient, server: ScriptedServer, document: str, operation: str | None, marked: bool
 ) -> None:
     """A mutation over GET is refused before sending: aiohttp itself may send a GET twice."""
-    view = client.with_options(idempotent=marked)
+    view = owner.with_options(idempotent=marked)
     for send in (
         view.query(document, method="get", operation=operation),
         view.query(document, method="GET", operation=operation),
@@ -1221,10 +1265,10 @@ async def test_only_queries_go_over_get(
     assert server.connections == 0
 
 
-async def test_a_query_goes_over_get_and_is_retried(client: ProductionClient, server: ScriptedServer) -> None:
+async def test_a_query_goes_over_get_and_is_retried(owner: ProductionClient, server: ScriptedServer) -> None:
     """GET changes nothing about queries, named ones beside a mutation too."""
     server.script(Answer.page(503))
-    response = await client.query(SEVERAL, method="get", operation="Read")
+    response = await owner.query(SEVERAL, method="get", operation="Read")
     assert response.data == {"counter": 0}
     assert [request.method for request in server.requests] == ["GET", "GET"]
 
@@ -1296,7 +1340,7 @@ def waits(caplog: pytest.LogCaptureFixture) -> list[float]:
 )
 @pytest.mark.parametrize("page", [Answer.page, Answer.graphql], ids=["page", "graphql"])
 async def test_retry_after_replaces_a_shorter_wait(
-    client: ProductionClient,
+    owner: ProductionClient,
     server: ScriptedServer,
     caplog: pytest.LogCaptureFixture,
     headers: dict[str, str],
@@ -1305,7 +1349,7 @@ async def test_retry_after_replaces_a_shorter_wait(
     """Both forms, on a page and on a GraphQL answer; a date is held against the answer's own Date."""
     server.script(page(503, headers=headers))
     with no_waiting():
-        response = await client.query(QUERY)
+        response = await owner.query(QUERY)
     assert response.data == {"counter": 0}
     assert waits(caplog) == [7.0]
 
@@ -1314,22 +1358,22 @@ async def test_retry_after_replaces_a_shorter_wait(
     "value", ["1", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5", "", "1.5", "²", "7, 8"]
 )
 async def test_retry_after_never_shortens_a_wait(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture, value: str
+    simple: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
     """Shorter, in the past, or unreadable: the computed wait stays."""
     server.script(Answer.page(503, headers={"Retry-After": value}))
     policy = RetryPolicy(wait_initial=3, wait_max=3, jitter="none")
     with no_waiting():
-        await client.with_options(retry=policy).query(QUERY)
+        await simple.with_options(retry=policy).query(QUERY)
     assert waits(caplog) == [3.0]
 
 
 async def test_retry_after_may_be_ignored(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    simple: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """respect_retry_after=False leaves the computed wait."""
     server.script(Answer.page(503, headers={"Retry-After": "3600"}))
-    await AS_QUERY.view(client, respect_retry_after=False).query(QUERY)
+    await AS_QUERY.view(simple, respect_retry_after=False).query(QUERY)
     assert waits(caplog) == [0.0]
 
 
@@ -1353,11 +1397,11 @@ async def test_a_wait_that_does_not_fit_is_not_begun(
 
 
 async def test_an_answer_whose_wait_does_not_fit_is_returned_at_once(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """A GraphQL answer is returned, also when there is no time for another."""
     server.always(Answer.graphql(503, errors=["no"], headers={"Retry-After": "3600"}))
-    assert [error.message for error in (await client.query(QUERY)).errors] == ["no"]
+    assert [error.message for error in (await simple.query(QUERY)).errors] == ["no"]
     assert len(server.requests) == 1
 
 
@@ -1393,12 +1437,12 @@ async def test_a_hostile_retry_after_breaks_nothing(
 
 
 async def test_each_retry_leaves_one_record_with_the_facts(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    owner: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Four attempts, three records on "graphql_prod", each with the facts in its extra, and no secret."""
     caplog.set_level(logging.DEBUG, "graphql_prod")
     server.script(Answer.page(502), Answer.reset("before"), Answer.login_page(), Answer.page(404))
-    await failure_of(client)
+    await failure_of(owner)
     records = [record.__dict__ for record in caplog.records if record.name == "graphql_prod"]
     shared = {"host": host_of(server), "operation_name": None, "wait": 0.0, "levelname": "WARNING"}
     facts = [
@@ -1413,20 +1457,20 @@ async def test_each_retry_leaves_one_record_with_the_facts(
 
 
 async def test_a_call_that_succeeds_leaves_no_record(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    simple: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log is for retries."""
     caplog.set_level(logging.DEBUG, "graphql_prod")
-    await client.query(QUERY)
+    await simple.query(QUERY)
     assert not [record for record in caplog.records if record.name == "graphql_prod"]
 
 
 async def test_a_record_names_the_operation(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    simple: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The operation's name is a fact, the document is not."""
     server.script(Answer.page(502))
-    await client.query('query Read { echo(value: "s3cret-literal") }', operation="Read")
+    await simple.query('query Read { echo(value: "s3cret-literal") }', operation="Read")
     assert [record.__dict__["operation_name"] for record in caplog.records] == ["Read"]
     assert "s3cret" not in f"{caplog.text} {[record.__dict__ for record in caplog.records]}"
 
@@ -1439,11 +1483,11 @@ def keys(server: ScriptedServer, name: str = "Idempotency-Key") -> list[str | No
 
 
 async def test_the_key_is_fresh_for_each_call_and_the_same_on_each_attempt(
-    client: ProductionClient, server: ScriptedServer
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
     """The server can tell a repeated attempt from a second call."""
     server.script(Answer.reset("before"), Answer.page(503), Answer(), Answer.page(500))
-    view = MARKED[1].view(client)
+    view = MARKED[1].view(owner)
     await view.query(MUTATION)
     await view.query(MUTATION)
     first, second = keys(server)[:3], keys(server)[3:]
@@ -1455,35 +1499,35 @@ async def test_the_key_is_fresh_for_each_call_and_the_same_on_each_attempt(
     assert first[0] != second[0]
 
 
-async def test_a_query_carries_no_key(client: ProductionClient, server: ScriptedServer) -> None:
+async def test_a_query_carries_no_key(owner: ProductionClient, server: ScriptedServer) -> None:
     """There is nothing to be idempotent about."""
-    await MARKED[1].view(client).query(QUERY)
-    await MARKED[1].view(client).query(SEVERAL, operation="Read")
+    await MARKED[1].view(owner).query(QUERY)
+    await MARKED[1].view(owner).query(SEVERAL, operation="Read")
     assert keys(server) == [None, None]
 
 
-async def test_a_key_of_the_callers_is_kept(client: ProductionClient, server: ScriptedServer) -> None:
+async def test_a_key_of_the_callers_is_kept(simple: ProductionClient, server: ScriptedServer) -> None:
     """Who has a key of his own sends that one, in whatever spelling."""
     server.script(Answer.page(503))
-    await MARKED[1].view(client).query(MUTATION, headers={"idempotency-KEY": "mine"})
+    await MARKED[1].view(simple).query(MUTATION, headers={"idempotency-KEY": "mine"})
     assert keys(server) == ["mine", "mine"]
 
 
 async def test_the_request_of_the_caller_stays_as_it_is(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """A request that is used again gets a new key: the old one was not written into it."""
     request = GraphQLRequest(MUTATION)
-    await MARKED[1].view(client).query(request)
-    await MARKED[1].view(client).query(request)
+    await MARKED[1].view(simple).query(request)
+    await MARKED[1].view(simple).query(request)
     first, second = keys(server)
     assert first != second
     assert request.headers == {}
 
 
-async def test_a_mark_alone_sends_no_key(client: ProductionClient, server: ScriptedServer) -> None:
+async def test_a_mark_alone_sends_no_key(simple: ProductionClient, server: ScriptedServer) -> None:
     """The header is sent by those who named one."""
-    await client.with_options(idempotent=True).query(MUTATION)
+    await simple.with_options(idempotent=True).query(MUTATION)
     assert keys(server) == [None]
 
 
@@ -1535,12 +1579,12 @@ class Stopped(clock.Clock):
 
 @yes_to_all
 async def test_a_cancel_during_a_wait_is_neither_retried_nor_swallowed(
-    client: ProductionClient, server: ScriptedServer, retry: Any
+    owner: ProductionClient, server: ScriptedServer, retry: Any
 ) -> None:
     """The wait between attempts is left at once."""
     server.always(Answer.page(503))
     with clock.using(Stopped()) as stopped:
-        task = asyncio.create_task(client.with_options(retry=retry).query(QUERY))
+        task = asyncio.create_task(owner.with_options(retry=retry).query(QUERY))
         assert isinstance(stopped, Stopped)
         await asyncio.wait_for(stopped.waiting.get(), 5)
         task.cancel()
@@ -1548,31 +1592,31 @@ async def test_a_cancel_during_a_wait_is_neither_retried_nor_swallowed(
             await task
     assert task.cancelled()
     assert len(server.requests) == 1
-    assert client.stats().in_flight == 0
+    assert owner.stats().in_flight == 0
 
 
 async def test_a_deadline_of_the_callers_ends_the_call_as_his(
-    client: ProductionClient, server: ScriptedServer
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
     """asyncio.timeout around a call gives its own TimeoutError, not one of ours."""
     server.always(Answer.hang())
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(0.1):
-            await client.query(QUERY)
+            await owner.query(QUERY)
     assert type(caught.value) is TimeoutError
     assert len(server.requests) == 1
 
 
 async def test_closing_during_a_wait_raises_the_last_failure(
-    client: ProductionClient, server: ScriptedServer
+    owner: ProductionClient, server: ScriptedServer
 ) -> None:
     """A call that waits for its next attempt gives up when the client closes, and says why."""
     server.always(Answer.page(503))
     with clock.using(Stopped()) as stopped:
-        running = await _started(client.query(QUERY))
+        running = await _started(owner.query(QUERY))
         assert isinstance(stopped, Stopped)
         await asyncio.wait_for(stopped.waiting.get(), 5)
-        await client.close()
+        await owner.close()
         error = await running.error()
     assert type(error) is HTTPStatusError
     assert_told(error, host_of(server), 1, may_have_executed=False)
@@ -1604,11 +1648,11 @@ def tenacious(retry: Any = tenacity.retry_always, **more: Any) -> tenacity.Async
 
 
 async def test_a_tenacity_object_counts_and_waits_as_it_says(
-    client: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    simple: ProductionClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its stop and its wait are taken."""
     server.always(Answer.page(503))
-    view = client.with_options(
+    view = simple.with_options(
         retry=tenacious(wait=tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(2)))
     )
     with no_waiting():
@@ -1628,20 +1672,20 @@ async def test_a_tenacity_object_counts_and_waits_as_it_says(
     ids=["404", "mutation answered 503", "mutation reset", "redirect"],
 )
 async def test_a_tenacity_object_cannot_widen_the_table(
-    client: ProductionClient, server: ScriptedServer, answer: Answer, document: str
+    simple: ProductionClient, server: ScriptedServer, answer: Answer, document: str
 ) -> None:
     """A predicate that says True to everything repeats nothing that the table does not."""
     server.always(answer)
-    error = await failure_of(client.with_options(retry=tenacious()), document)
+    error = await failure_of(simple.with_options(retry=tenacious()), document)
     assert error.attempts == 1
     assert server.executions["increment"] <= 1
 
 
 async def test_a_tenacity_object_may_narrow_the_table(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """The stock guide's recipe, retry on GraphQLTransportException, still means just that."""
-    view = client.with_options(retry=tenacious(tenacity.retry_if_exception_type(GraphQLTransportException)))
+    view = simple.with_options(retry=tenacious(tenacity.retry_if_exception_type(GraphQLTransportException)))
     server.always(Answer.page(503))
     assert (await failure_of(view)).attempts == 1
     server.always(Answer.reset("before"))
@@ -1649,17 +1693,17 @@ async def test_a_tenacity_object_may_narrow_the_table(
 
 
 async def test_a_predicate_about_exceptions_sees_a_returned_failure_as_one(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """A 503 in GraphQL's own media type is a failure for retry_if_exception_type too; it is still returned."""
-    view = client.with_options(retry=tenacious(tenacity.retry_if_exception_type(GraphQLRequestException)))
+    view = simple.with_options(retry=tenacious(tenacity.retry_if_exception_type(GraphQLRequestException)))
     server.always(_graphql(503))
     assert (await view.query(QUERY)).errors
     assert len(server.requests) == 3
 
 
 async def test_a_predicate_about_results_sees_the_answer(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """retry_if_result is asked about the answer that would be returned, and about no exception."""
     seen: list[Any] = []
@@ -1668,7 +1712,7 @@ async def test_a_predicate_about_results_sees_the_answer(
         seen.append(response.json)
         return False
 
-    view = client.with_options(retry=tenacious(tenacity.retry_if_result(unwanted)))
+    view = simple.with_options(retry=tenacious(tenacity.retry_if_result(unwanted)))
     server.always(_graphql(503))
     assert (await view.query(QUERY)).errors
     assert seen == [{"errors": [{"message": "no"}]}]
@@ -1676,11 +1720,11 @@ async def test_a_predicate_about_results_sees_the_answer(
 
 
 async def test_one_tenacity_object_serves_many_calls_at_once(
-    client: ProductionClient, server: ScriptedServer
+    simple: ProductionClient, server: ScriptedServer
 ) -> None:
     """Each call counts its own attempts."""
     server.always(Answer.page(503))
-    view = client.with_options(retry=tenacious())
+    view = simple.with_options(retry=tenacious())
     errors = await asyncio.gather(*(failure_of(view) for _ in range(10)))
     assert [error.attempts for error in errors] == [3] * 10
 

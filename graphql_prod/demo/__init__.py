@@ -50,5 +50,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse(why: str) -> int:
-    sys.stderr.write(f"graphql_prod demo: {why}\n")
+    sys.stderr.write(f"graphql_prod demo: {' '.join(why.split())}\n")
     return UNUSABLE

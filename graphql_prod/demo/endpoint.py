@@ -11,6 +11,7 @@ from graphql_prod.demo import words
 from graphql_prod.demo.journal import listening
 from graphql_prod.demo.outcome import measured
 from graphql_prod.demo.stage import make
+from graphql_prod.errors import ConfigurationError
 from graphql_prod.timeouts import INTERACTIVE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def ask(screen: Screen, url: str, backend: Backend) -> int:
 
     :raises ConfigurationError: the URL cannot be used.
     """
-    url = http_url(url)
+    url = _usable(url)
     clean = words.cleaner(url)
     screen.say(f"Asking {redacted(url)} {CALLS} times: {QUESTION}", "bold")
     screen.say(f"Limits of a call: {INTERACTIVE.total:g} s in all, {INTERACTIVE.attempt:g} s an attempt.")
@@ -43,6 +44,19 @@ async def ask(screen: Screen, url: str, backend: Backend) -> int:
     stock = await _ask_all(screen, "stock", url, backend)
     _summarize(screen, clean, ours, stock)
     return _verdict(host_of(url), clean, ours)
+
+
+def _usable(url: str) -> str:
+    try:
+        return http_url(url)
+    except ConfigurationError:
+        if "@" not in url:
+            raise
+    # Where a password is not escaped nobody can say which part of the URL it is.
+    raise ConfigurationError(
+        "the endpoint cannot be used; it is not shown, for it holds credentials. "
+        "It must begin with http:// or https://, and its password be percent-encoded."
+    )
 
 
 async def _ask_all(screen: Screen, cast: Cast, url: str, backend: Backend) -> list[Asked]:
@@ -84,7 +98,8 @@ def _ready(outcome: Outcome) -> bool:
 
 
 def _summarize(screen: Screen, clean: Callable[[str], str], ours: list[Asked], stock: list[Asked]) -> None:
-    columns = ("call", "client", "the caller gets", "ready", "seconds", "attempts")
+    screen.say()
+    columns = {"call": 0, "client": 0, "the caller gets": 1, "ready": 0, "seconds": 0, "attempts": 0}
     screen.table(columns, [_rows("ours", clean, ours), _rows("stock", clean, stock)])
 
 

@@ -15,10 +15,11 @@ from graphql_prod.testing import Answer
 from graphql_prod.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from graphql_prod.demo.outcome import Outcome
     from graphql_prod.demo.stage import Stage
+    from graphql_prod.testing import ReceivedRequest
 
 KEY = "Idempotency-Key"
 
@@ -69,7 +70,10 @@ async def marked_mutation(stage: Stage) -> Any:
     done = stage.server.counter + 1
     stored = Answer.graphql(data={"increment": done})
     stage.server.on("PayOnce", Answer.reset("before", execute=True), stored)
-    return await stage.tuned(retry=retry(idempotency_header=KEY)).query("mutation PayOnce { increment }")
+    answer = await stage.tuned(retry=retry(idempotency_header=KEY)).query("mutation PayOnce { increment }")
+    if one_key(stage.server.requests[-2:]):
+        stage.tell("the same key came again: the server sends the answer it had stored")
+    return answer
 
 
 async def login_page(stage: Stage) -> Any:
@@ -83,9 +87,9 @@ def answered(outcome: Outcome, requests: int) -> bool:
     return outcome.kind == "answer" and len(outcome.requests) == requests
 
 
-def one_key(outcome: Outcome) -> bool:
+def one_key(requests: Sequence[ReceivedRequest]) -> bool:
     """Whether every request carried the same key."""
-    keys = {request.headers.get(KEY) for request in outcome.requests}
+    keys = {request.headers.get(KEY) for request in requests}
     return len(keys) == 1 and None not in keys
 
 
@@ -124,7 +128,7 @@ SCENES = (
         "the same with a key",
         "repeated under one idempotency key: a server that knows keys executes it once",
         marked_mutation,
-        lambda end: answered(end, requests=2) and one_key(end) and end.executions == 1,
+        lambda end: answered(end, requests=2) and one_key(end.requests) and end.executions == 1,
     ),
     Scene(
         "login page, status 200",

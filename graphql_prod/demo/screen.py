@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 WIDTH = 100
 
@@ -57,22 +57,18 @@ class Screen:
         self._row(f"{seconds:.2f} s", str(scene), str(attempt), wire, client, style)
 
     def table(
-        self,
-        columns: Sequence[str],
-        groups: Iterable[Sequence[tuple[Sequence[str], str]]],
-        *,
-        wide: int = 2,
+        self, columns: Mapping[str, int], groups: Iterable[Sequence[tuple[Sequence[str], str]]]
     ) -> None:
-        """A table of groups of (cells, style); the column number ``wide`` takes what room there is."""
+        """A table of groups of (cells, style).
+
+        ``columns`` gives each name its share of the room there is; 0 takes what its cells need. What
+        stands behind the last share is numbers.
+        """
         table = Table(box=box.SIMPLE, expand=True, padding=(0, 2, 0, 0), show_edge=False, header_style="bold")
-        for number, name in enumerate(columns):
-            numeric = number > wide
-            table.add_column(
-                name,
-                ratio=1 if number == wide else None,
-                justify="right" if numeric else "left",
-                overflow="fold",
-            )
+        last = [number for number, share in enumerate(columns.values()) if share][-1]
+        for number, (name, share) in enumerate(columns.items()):
+            justify: Literal["left", "right"] = "right" if number > last else "left"
+            table.add_column(name, ratio=share or None, justify=justify, overflow="fold")
         for group in groups:
             for cells, style in group:
                 table.add_row(*(Text(cell) for cell in cells), style=style)
@@ -84,7 +80,7 @@ class Screen:
         grid.add_column(width=9, justify="right")
         grid.add_column(width=5, justify="center")
         grid.add_column(width=7, justify="center")
-        grid.add_column(ratio=39)
-        grid.add_column(ratio=32)
+        grid.add_column(ratio=39, overflow="fold")
+        grid.add_column(ratio=32, overflow="fold")
         grid.add_row(*(Text(cell, style) for cell in (seconds, scene, attempt, wire, client)))
         self._console.print(grid)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING
 
 from graphql_prod.demo import words
@@ -12,6 +11,7 @@ from graphql_prod.demo.journal import listening
 from graphql_prod.demo.outcome import measured
 from graphql_prod.demo.scenes import SCENES
 from graphql_prod.demo.stage import staged
+from graphql_prod.demo.summary import Pair, summarize, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,9 @@ async def show(screen: Screen, backend: Backend, scenes: Sequence[Scene] = SCENE
     screen.say("The client has its defaults, but waits between attempts of 0.25 s, doubling, without jitter.")
     ours = await _play_all(screen, "graphql_prod", backend, scenes)
     stock = await _play_all(screen, "stock", backend, scenes)
-    _summarize(screen, scenes, ours, stock)
-    return _verdict(screen, scenes, ours, stock)
+    pairs = [Pair(*row) for row in zip(count(1), scenes, ours, stock)]
+    summarize(screen, pairs)
+    return verdict(screen, pairs)
 
 
 async def _play_all(screen: Screen, cast: Cast, backend: Backend, scenes: Sequence[Scene]) -> list[Outcome]:
@@ -79,7 +80,7 @@ class Teller:
 
     def network(self, text: str) -> None:
         """Something that no client did."""
-        self._line("", text.upper(), "", "magenta")
+        self._line("", f"* {text}", "", "magenta")
 
     def failed(self, failed: Failed) -> None:
         """An attempt that is not the last."""
@@ -111,51 +112,3 @@ class Teller:
     def _line(self, attempt: int | str, wire: str, client: str, style: str) -> None:
         seconds = time.perf_counter() - self._began
         self._screen.line(seconds, self._number, attempt, wire, client, style)
-
-
-def _summarize(
-    screen: Screen, scenes: Sequence[Scene], ours: Sequence[Outcome], stock: Sequence[Outcome]
-) -> None:
-    screen.title("Both beside each other, as measured just now")
-    columns = ("scene", "client", "the caller gets", "time", "reached\nserver", "mutation\nran")
-    rows = zip(range(1, len(scenes) + 1), scenes, ours, stock, strict=True)
-    screen.table(
-        columns,
-        (
-            (
-                (
-                    _cells(f"{number} {scene.title}", "ours", mine),
-                    "green" if scene.kept(mine) else "bold red",
-                ),
-                (_cells("", "stock", theirs), "" if theirs.kind == "answer" else "red"),
-            )
-            for number, scene, mine, theirs in rows
-        ),
-    )
-
-
-def _cells(title: str, client: str, outcome: Outcome) -> tuple[str, ...]:
-    executions = str(outcome.executions) if outcome.executions else "-"
-    return (
-        title,
-        client,
-        words.ended(outcome),
-        f"{outcome.seconds:.2f} s",
-        str(len(outcome.requests)),
-        executions,
-    )
-
-
-def _verdict(
-    screen: Screen, scenes: Sequence[Scene], ours: Sequence[Outcome], stock: Sequence[Outcome]
-) -> int:
-    numbered = enumerate(zip(scenes, ours, strict=True), 1)
-    broken = [(number, scene) for number, (scene, outcome) in numbered if not scene.kept(outcome)]
-    kinds = Counter(outcome.kind for outcome in stock)
-    screen.say(f"graphql_prod: {len(scenes) - len(broken)} of {len(scenes)} scenes ended as promised.")
-    screen.say(f"stock client: {', '.join(f'{count} x {kind}' for kind, count in kinds.most_common())}.")
-    for number, scene in broken:
-        sys.stderr.write(
-            f"graphql_prod demo: scene {number} ({scene.title}) did not end as promised: {scene.promise}\n"
-        )
-    return 1 if broken else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -73,7 +74,7 @@ def ending(outcome: Outcome) -> str:
     return f"raises {type(outcome.error).__name__}{flag}"
 
 
-def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 84) -> str:
+def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 110) -> str:
     """What the caller got, in a sentence, for the summary."""
     if outcome.kind == "silent empty data":
         return "SILENT EMPTY DATA: data is {}, no error"
@@ -93,8 +94,7 @@ def shown(result: Any) -> str:
 
 def shortened(text: str, limit: int) -> str:
     """The text on one line of at most so many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 4].rstrip()} ..."
+    return textwrap.shorten(text, limit, placeholder=" ...")
 
 
 def cleaner(url: str) -> Callable[[str], str]:

@@ -1,0 +1,136 @@
+"""Headers from a provider: asked for every attempt, one flight at a time, renewed once when refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphql_prod.call import CURRENT
+from graphql_prod.errors import ConfigurationError
+
+Headers = Mapping[str, str]
+HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
+
+# Apollo's code, and Hasura's.
+AUTH_ERROR_CODES = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
+
+
+class ProviderError(Exception):
+    """The provider failed; its own exception is the cause. Nothing was sent."""
+
+
+class _OverdueError(Exception):
+    """A flight took longer than the call that started it may take."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    task: asyncio.Task[Headers]
+    waiting: int = 0
+
+
+class Credentials:
+    """Asks a provider for headers, and knows whether what an attempt used has been renewed since.
+
+    :ivar generation: counts renewals. An attempt that was refused with an older generation asks plainly:
+        somebody else's renewal came in between, and one is enough for all.
+    """
+
+    def __init__(self, provider: HeadersProvider) -> None:
+        if not callable(provider):
+            raise ConfigurationError(
+                f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
+            )
+        self._provider = provider
+        self._renew = _renewing(provider)
+        self._flight: _Flight | None = None
+        self.generation = 0
+
+    async def headers(self, refused: int | None, limit: float | None) -> tuple[Headers, int]:
+        """Headers for an attempt, and the generation they belong to.
+
+        :param refused: the generation that the server refused; None for a first attempt.
+        :param limit: seconds after which a provider that is asked now is given up; None for no limit.
+        :raises ProviderError: the provider failed. Safe to cancel: others go on waiting.
+        """
+        while (flight := self._current()) is not None:
+            try:
+                headers = await self._landing(flight)
+            except _OverdueError:
+                continue  # its starter's time is up, and ours is not
+            if refused is None or refused < self.generation:
+                return headers, self.generation
+        renews = refused is not None and refused >= self.generation
+        answer = self._ask(self._renew if renews else {})
+        if inspect.isawaitable(answer):
+            self._flight = flight = self._start(answer, limit, renews=renews)
+            return await self._landing(flight), self.generation
+        self.generation += renews
+        return _checked(answer), self.generation
+
+    def _ask(self, arguments: dict[str, Any]) -> Headers | Awaitable[Headers]:
+        try:
+            return self._provider(**arguments)
+        except Exception as error:
+            raise ProviderError from error
+
+    def _current(self) -> _Flight | None:
+        flight = self._flight
+        if flight is None or flight.task.get_loop() is not asyncio.get_running_loop():
+            return None
+        return flight
+
+    def _start(self, answer: Awaitable[Headers], limit: float | None, *, renews: bool) -> _Flight:
+        # What the provider asks of other clients is no part of the call that happened to start it.
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, None)
+        task = asyncio.create_task(self._fly(answer, limit, renews=renews), context=context)
+        task.add_done_callback(self._landed)
+        return _Flight(task)
+
+    async def _fly(self, answer: Awaitable[Headers], limit: float | None, *, renews: bool) -> Headers:
+        # A second later than the call that asked: whose time is up should hear of its own deadline.
+        deadline = asyncio.timeout(None if limit is None else limit + 1)
+        try:
+            async with deadline:
+                headers = await answer
+        except Exception as error:
+            raise (_OverdueError if deadline.expired() else ProviderError) from error
+        self.generation += renews
+        return _checked(headers)
+
+    def _landed(self, task: asyncio.Task[Headers]) -> None:
+        if self._flight is not None and self._flight.task is task:
+            self._flight = None
+        if not task.cancelled():
+            task.exception()  # those who waited were told
+
+    async def _landing(self, flight: _Flight) -> Headers:
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                flight.task.cancel()
+                self._flight = None
+
+
+def _checked(headers: object) -> Headers:
+    if isinstance(headers, Mapping):
+        return headers
+    raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
+
+
+def _renewing(provider: HeadersProvider) -> dict[str, Any]:
+    """The arguments of a renewal: ``refresh=True`` where the provider takes it."""
+    try:
+        parameters = inspect.signature(provider).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    takes = any(p.name == "refresh" or p.kind is p.VAR_KEYWORD for p in parameters)
+    return {"refresh": True} if takes else {}

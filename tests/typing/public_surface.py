@@ -1,0 +1,208 @@
+"""The types that a user sees, under mypy's strict rules. Never run: checked by tests/test_typing.py."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, assert_type
+
+import aiohttp
+import graphql
+import httpx
+import tenacity
+from aiographql.client import (
+    GraphQLClient,
+    GraphQLClientException,
+    GraphQLRequest,
+    GraphQLRequestException,
+    GraphQLResponse,
+    GraphQLSubscription,
+    GraphQLTransport,
+)
+from aiographql.client.serializer import JSONSerializer
+from pydantic import BaseModel, SecretStr
+
+from graphql_prod import (
+    BATCH,
+    INTERACTIVE,
+    PROBE,
+    STANDARD,
+    ClientClosedError,
+    ClientStats,
+    ConfigurationError,
+    HTTPStatusError,
+    InvalidResponseError,
+    PoolPolicy,
+    PoolStats,
+    Problem,
+    ProductionClient,
+    ProductionConfig,
+    RequestTimeoutError,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+    TransportError,
+    __version__,
+)
+from graphql_prod.transport import ProductionTransport
+
+if TYPE_CHECKING:
+    from aiographql.client.exceptions import GraphQLTransportException
+
+
+class City(BaseModel):
+    name: str
+
+
+class Mine(ProductionClient):
+    def greet(self) -> str:
+        return "hello"
+
+
+def takes_stock(client: GraphQLClient) -> None: ...
+
+
+def constructing(
+    session: aiohttp.ClientSession,
+    other: httpx.AsyncClient,
+    transport: GraphQLTransport,
+    schema: graphql.GraphQLSchema,
+) -> None:
+    client = ProductionClient("https://h/graphql")
+    takes_stock(client)
+    ProductionClient("https://h/graphql", {"A": "b"}, "get", schema, session, False)
+    ProductionClient("https://h/graphql", session=other, serializer=JSONSerializer(), schema_ttl=60.0)
+    ProductionClient("https://h/graphql", transport=transport, backend="httpx", config=ProductionConfig())
+    assert_type(ProductionClient.from_config({"endpoint": "https://h/graphql"}), ProductionClient)
+    assert_type(Mine.from_config(ProductionConfig(endpoint="https://h/graphql"), session=session), Mine)
+    assert_type(client.config, ProductionConfig)
+    assert_type(client.transport, ProductionTransport)
+    assert_type(client.state, Literal["open", "draining", "closing", "closed"])
+    assert_type(client.endpoint, str)
+    assert_type(__version__, str)
+
+
+async def calling(client: ProductionClient, request: GraphQLRequest) -> None:
+    assert_type(await client.query("{ hello }"), GraphQLResponse)
+    assert_type(await client.query(request, "get", {}, "A", {"b": 1}, {}, None), GraphQLResponse)
+    assert_type(await client.get(request), GraphQLResponse)
+    assert_type(await client.post(request), GraphQLResponse)
+    assert_type(await client.query_data_as("{ city }", City, path="city"), City)
+    assert_type(await client.query_data_as("{ cities }", list[City], path="cities"), list[City])
+    assert_type(await client.introspect(), graphql.GraphQLSchema)
+    assert_type(await client.get_schema(refresh=True), graphql.GraphQLSchema)
+    assert_type(await client.subscribe("subscription { count }"), GraphQLSubscription)
+    await client.validate(request, force=True)
+    await client.close()
+    async with client as entered:
+        assert_type(entered, ProductionClient)
+
+
+async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:
+    assert_type(client.with_options(), ProductionClient)
+    assert_type(mine.with_options(timeout=2.5, idempotent=True, headers=headers, validate=False), Mine)
+    assert_type(mine.with_options(timeout="interactive").with_options(timeout=PROBE).greet(), str)
+    assert_type(mine.with_options(retry=RetryPolicy(attempts=1)), Mine)
+    assert_type(mine.with_options(retry=tenacity.AsyncRetrying()), Mine)
+    async with mine as entered:
+        assert_type(entered, Mine)
+
+
+def settings() -> None:
+    for preset in (BATCH, INTERACTIVE, PROBE, STANDARD):
+        assert_type(preset, TimeoutPolicy)
+    timeout = TimeoutPolicy(total=5, attempt=None, connect=1.5, read=1, write=1, pool=1)
+    assert_type(timeout.total, float | None)
+    retry = RetryPolicy(
+        attempts=2,
+        wait_initial=0.1,
+        wait_max=1,
+        jitter="none",
+        mutations="always",
+        statuses=frozenset({503}),
+        error_codes=frozenset({"BUSY"}),
+        respect_retry_after=False,
+        idempotency_header="Idempotency-Key",
+        budget=RetryBudget(ratio=0.1, min_per_second=1, window=5),
+    )
+    assert_type(retry.attempts, int)
+    assert_type(retry.jitter, Literal["full", "none"])
+    assert_type(retry.budget, RetryBudget | None)
+    pool = PoolPolicy(requests=1, subscriptions=0, retry_headroom=0.5, keepalive=1)
+    config = ProductionConfig(
+        endpoint="https://h/graphql",
+        backend="httpx",
+        method="get",
+        headers={"Authorization": SecretStr("x")},
+        retry=retry,
+        timeout=timeout,
+        pool=pool,
+    )
+    assert_type(config.endpoint, str | None)
+    assert_type(config.timeout, TimeoutPolicy)
+    assert_type(config.pool, PoolPolicy)
+
+
+def looking(stats: ClientStats) -> None:
+    assert_type(stats.in_flight, int)
+    assert_type(stats.budget, float | None)
+    assert_type(stats.pool, PoolStats)
+    assert_type(stats.pool.limit, int)
+    assert_type(stats.schema_age, float | None)
+
+
+def failing(
+    status: HTTPStatusError,
+    invalid: InvalidResponseError,
+    timeout: RequestTimeoutError,
+    transport: TransportError,
+    closed: ClientClosedError,
+    configuration: ConfigurationError,
+) -> None:
+    request_errors: list[GraphQLRequestException] = [status, invalid]
+    transport_errors: list[GraphQLTransportException] = [timeout, transport]
+    all_errors: list[GraphQLClientException] = [*request_errors, *transport_errors, closed, configuration]
+    times: TimeoutError = timeout
+    values: ValueError = configuration
+    _ = all_errors, times, values
+    for error in (status, invalid, timeout, transport, closed):
+        assert_type(error.attempts, int)
+        assert_type(error.elapsed, float)
+        assert_type(error.may_have_executed, bool)
+    assert_type(status.status, int)
+    assert_type(status.headers, Mapping[str, str])
+    assert_type(status.retry_after, float | None)
+    assert_type(status.response, GraphQLResponse)
+    assert_type(invalid.status, int | None)
+    assert_type(invalid.content_type, str | None)
+    assert_type(invalid.excerpt, str)
+    assert_type(timeout.phase, Literal["pool", "connect", "write", "read", "attempt", "total"])
+    assert_type(configuration.problems, tuple[Problem, ...])
+    assert_type(configuration.problems[0].key, str)
+
+
+async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -> None:
+    """Each line is wrong: an ignore that is not needed is an error, so that these keep being refused."""
+    ProductionClient()  # type: ignore[call-arg]
+    ProductionClient(5)  # type: ignore[arg-type]
+    ProductionClient("https://h", backend="curl")  # type: ignore[arg-type]
+    ProductionClient("https://h", timeout=5)  # type: ignore[call-arg]
+    ProductionClient("https://h", headers={"A": 1})  # type: ignore[dict-item]
+    ProductionClient.from_config(5)  # type: ignore[arg-type]
+    client.with_options(1)  # type: ignore[call-arg]
+    client.with_options(timeout=[])  # type: ignore[arg-type]
+    client.with_options(retry=3)  # type: ignore[arg-type]
+    client.with_options(idempotent="yes")  # type: ignore[arg-type]
+    client.with_options(retries=3)  # type: ignore[call-arg]
+    client.config = anything  # type: ignore[misc]
+    client.state = "open"  # type: ignore[misc]
+    await client.query(5)  # type: ignore[arg-type]
+    await client.query("{ hello }", headers=["A"])  # type: ignore[arg-type]
+    _ = (await client.query_data_as("{ city }", City)).nothing  # type: ignore[attr-defined]
+    TimeoutPolicy(total="soon")  # type: ignore[arg-type]
+    TimeoutPolicy(totall=1)  # type: ignore[call-arg]
+    RetryPolicy(attempts="many")  # type: ignore[arg-type]
+    RetryPolicy(jitter="half")  # type: ignore[arg-type]
+    RetryPolicy(budget=0.2)  # type: ignore[arg-type]
+    PoolPolicy(requests=None)  # type: ignore[arg-type]
+    ProductionConfig(backend="curl")  # type: ignore[arg-type]
+    ProductionConfig(pool=3)  # type: ignore[arg-type]
+    ProductionConfig(pols=3)  # type: ignore[call-arg]
+    stats.in_flight = 3  # type: ignore[misc]
