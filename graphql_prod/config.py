@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -119,8 +120,8 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        problem = str(error)
+    except ValueError:
+        problem = "its host or port cannot be read"
     else:
         if parts.scheme not in schemes:
             problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
@@ -139,12 +140,14 @@ def host_of(url: str) -> str:
 
 def redacted(url: str) -> str:
     """A URL without credentials, query and fragment."""
-    head = url.partition("?")[0].partition("#")[0]
-    scheme, separator, rest = head.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator:
-        return head.rpartition("@")[2]
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        scheme, rest = "", url
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    after = rest[len(authority) :]
+    if "@" not in authority and "@" in after and (":" in authority or not separator):
+        return f"{scheme}{separator}…"  # an unescaped password, perhaps: what would be host ends within it
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{re.split('[?#]', after, maxsplit=1)[0]}"
 
 
 def plain(headers: Mapping[str, SecretStr]) -> dict[str, str]:

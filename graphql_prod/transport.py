@@ -13,7 +13,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.credentials import ProviderError
-from graphql_prod.documents import Operation
+from graphql_prod.documents import Operation, operation_name
 from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
@@ -331,7 +331,7 @@ def _facts(host: str, call: Call, attempt: Attempt) -> dict[str, Any]:
     request = call.request
     return {
         "host": host,
-        "operation_name": request.operationName if request else None,
+        "operation_name": request and (request.operationName or operation_name(request.query)),
         "attempt": call.attempts,
         "reason": attempt.reason,
         "status": attempt.status,

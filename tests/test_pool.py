@@ -147,10 +147,9 @@ class TestWear:
         """A caller's session is as good after our client as it was before, abandoned requests or not."""
         chance = random.Random(7)
         async with http_session(backend, SLOTS) as session:
-            for _ in range(6):
-                client = ProductionClient(
-                    server.url, session=session, validate=False, config=ProductionConfig(retry=ONCE)
-                )
+            config = ProductionConfig(retry=ONCE, pool=PoolPolicy(requests=SLOTS, retry_headroom=0))
+            for _ in range(5):
+                client = ProductionClient(server.url, session=session, validate=False, config=config)
                 server.on("Storm", *(Answer(delay=chance.uniform(0, 0.02)) for _ in range(200)))
 
                 async def work(client: ProductionClient = client) -> None:
