@@ -45,10 +45,13 @@ class Call:
         "last_error",
         "limit",
         "parent",
+        "parts",
         "request",
         "sent",
         "settings",
         "started",
+        "task",
+        "told",
     )
 
     def __init__(self, settings: CallSettings, parent: Call | None) -> None:
@@ -56,13 +59,17 @@ class Call:
         self.parent = parent
         self.started = clock.monotonic()
         self.limit = asyncio.timeout(settings.timeout.total)
+        self.task = asyncio.current_task()
         self.attempts = 0
         self.request: GraphQLRequest | None = None
         self.exchange: Exchange | None = None
         self.sent = False
         self.last_error: Exception | None = None
+        self.told: Exception | None = None
         self.closing = False
         self.done = False
+        self.parts = False
+        """True for a call whose facts are those of the last query that is a part of it."""
 
     @property
     def operation(self) -> Operation:
@@ -79,8 +86,12 @@ class Call:
     @property
     def may_have_executed(self) -> bool:
         """True when this call is a mutation and the server may have seen it."""
-        in_flight = self.exchange is not None and self.exchange.sent is not False
-        return (self.sent or in_flight) and self.operation is not Operation.QUERY
+        return self.reached and self.operation is not Operation.QUERY
+
+    @property
+    def reached(self) -> bool:
+        """True when the server may have seen the request."""
+        return self.sent or (self.exchange is not None and self.exchange.sent is not False)
 
     @property
     def remaining(self) -> float:
@@ -98,23 +109,27 @@ class Call:
             call.last_error = error or call.last_error
 
     def absorb(self, part: Call) -> None:
-        """Take over the facts of the query that this call is about."""
-        if self.request is None:
-            self.request, self.attempts, self.sent = part.request, part.attempts, part.sent
+        """Take over the facts of a query that is a part of this call."""
+        if self.parts:
+            self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
 
     def tell(self, error: Exception) -> None:
-        """Put the facts on the error that ends this call; what an inner call told before stays."""
+        """Put the facts on the error that ends this call; what a part of it has told stays."""
         facts: dict[str, object] = {"elapsed": self.elapsed}
-        if "attempts" not in getattr(error, "__dict__", {}):
+        if self.told is not error:
             facts |= {"attempts": self.attempts, "may_have_executed": self.may_have_executed}
+        if self.parent is not None:
+            self.parent.told = error
         for name, value in facts.items():
             with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
                 setattr(error, name, value)
 
     def cut(self) -> None:
         """End the call now; it raises ClientClosedError."""
-        self.closing = True
-        self.limit.reschedule(asyncio.get_running_loop().time())
+        if not self.limit.expired():
+            self.closing = True
+            with contextlib.suppress(RuntimeError):  # its time runs out at this moment
+                self.limit.reschedule(asyncio.get_running_loop().time())
 
     def overdue(self, host: str) -> RequestTimeoutError | ClientClosedError:
         """The error of a call whose total ran out, or which was cut."""
@@ -157,7 +172,9 @@ class Group:
     """A call that is made of one query and work of its own around it (decoding)."""
 
     def __init__(self, settings: CallSettings) -> None:
-        self._call = Call(settings, CURRENT.get())
+        parent = CURRENT.get()
+        self._call = Call(settings, None if parent is None or parent.done else parent)
+        self._call.parts = True
 
     def __enter__(self) -> None:
         self._token = CURRENT.set(self._call)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -20,24 +21,24 @@ from aiographql.client.transport import (
 )
 
 from graphql_prod import clock
-from graphql_prod.call import CallSettings, Group
+from graphql_prod.call import CURRENT, CallSettings, Group
 from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
-from graphql_prod.errors import ConfigurationError, Problem
-from graphql_prod.headers import STOCK_HEADERS, aligned, merge, spellings
+from graphql_prod.errors import ConfigurationError
+from graphql_prod.headers import STOCK_HEADERS, aligned, layered, merge, spellings
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, Schedule
 from graphql_prod.session import Sessions
-from graphql_prod.sources import PREFIX, load
+from graphql_prod.sources import load
 from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     import graphql
     from aiographql.client import (
@@ -96,7 +97,7 @@ class ProductionClient(GraphQLClient):
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         _require_agreement(transport, sessions, config.backend)
-        lifecycle = Lifecycle(host_of(url), sessions.close)
+        lifecycle = Lifecycle(host_of(url))
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry), auth_error_codes=config.auth_error_codes
         )
@@ -119,6 +120,8 @@ class ProductionClient(GraphQLClient):
             sockets=subscription_transport,
             credentials=credentials,
         )
+        lifecycle.abandoned = sessions.abandoned.tasks
+        lifecycle.release = self._prod.transport.release
         self._prod_root: ProductionClient | None = None
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
@@ -147,16 +150,8 @@ class ProductionClient(GraphQLClient):
         :param objects: constructor arguments that are no settings: ``session``, ``headers_provider`` …
         :raises ConfigurationError: listing every problem, with its source.
         """
-        config = load(source).config
-        if config.endpoint is None:
-            raise ConfigurationError(
-                [
-                    Problem(
-                        "endpoint", f"is missing; set {PREFIX}ENDPOINT or name it in the settings", "nowhere"
-                    )
-                ]
-            )
-        return cls(config.endpoint, config=config, **objects)
+        config = load(source, required="endpoint").config
+        return cls(str(config.endpoint), config=config, **objects)
 
     @property
     def transport(self) -> ProductionTransport:
@@ -199,6 +194,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
         """
         now = self._prod_settings
+        _require_texts(headers)
         view = copy.copy(self)
         view._prod_root = self._prod_root or self
         view._prod_settings = CallSettings(
@@ -279,8 +275,14 @@ class ProductionClient(GraphQLClient):
             )
 
     async def introspect(self, headers: dict[str, str] | None = None) -> graphql.GraphQLSchema:
-        """Ask the server for its schema; an ordinary query, retried like one."""
-        schema = await super().introspect(headers=headers)
+        """Ask the server for its schema: an ordinary query, under the settings of the call that needs it."""
+        call = CURRENT.get()
+        if call is not None and call in self._prod.lifecycle.calls:
+            view = copy.copy(self)
+            view._prod_settings = call.settings
+            schema = await super(ProductionClient, view).introspect(headers=headers)
+        else:
+            schema = await super().introspect(headers=headers)
         self._prod.introspected = clock.monotonic()
         return schema
 
@@ -393,8 +395,10 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
-            own.update(aligned(request.headers, names))
-        return prepared(request, own), aligned(headers, names) if headers else None
+            own = layered(own, request.headers, names)
+        if not headers:
+            return prepared(request, own), None
+        return prepared(request, own), aligned(headers, {**spellings(own), **names})
 
 
 @dataclass
@@ -441,18 +445,36 @@ def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
 def _effective(
     config: ProductionConfig | None,
     endpoint: str,
-    headers: Mapping[str, str] | None,
+    headers: Any,
     method: str | None,
     backend: Backend | None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together."""
-    config = config or ProductionConfig()
+    config = ProductionConfig() if config is None else config
+    if not isinstance(config, ProductionConfig):
+        raise ConfigurationError(
+            f"config must be a ProductionConfig, not {type(config).__name__}; "
+            "settings in other forms go through from_config()"
+        )
     named = {key: getattr(config, key) for key in config.model_fields_set}
     given = {"endpoint": endpoint, "method": method, "backend": backend}
     named.update((key, value) for key, value in given.items() if value is not None)
-    if config.headers or headers:
+    if headers is not None and not (
+        isinstance(headers, Mapping) and all(isinstance(n, str) for n in headers)
+    ):
+        named["headers"] = headers  # refused below, with whatever else is wrong
+    elif config.headers or headers:
         named["headers"] = merge(config.headers, headers or {})
     return ProductionConfig(**named)
+
+
+def _require_texts(headers: object) -> None:
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping) or not all(
+        isinstance(part, str) for pair in headers.items() for part in pair
+    ):
+        raise ConfigurationError("headers must be a mapping of texts to texts")
 
 
 def _require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:

@@ -11,14 +11,14 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.policy import Listed, Policy
+from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -68,15 +68,39 @@ class ProductionConfig(Policy):
     tls: TlsPolicy = Field(default_factory=TlsPolicy)
     proxy: str | None = None
     trust_env: bool = False
-    max_response_bytes: Annotated[int, Field(ge=1)] | None = MAX_RESPONSE_BYTES
+    max_response_bytes: Annotated[int, Number, Field(ge=1)] | None = MAX_RESPONSE_BYTES
     auth_error_codes: Listed[str] = AUTH_ERROR_CODES
     operations: dict[str, OperationPolicy] = Field(default_factory=dict)
+
+    if TYPE_CHECKING:
+        # What may be given is wider than what is held.
+        def __init__(
+            self,
+            *,
+            endpoint: str | None = None,
+            backend: Literal["aiohttp", "httpx"] | None = None,
+            method: str | None = None,
+            headers: Mapping[str, str | SecretStr] = ...,
+            retry: RetryPolicy | tenacity.BaseRetrying | Mapping[str, Any] = ...,
+            timeout: TimeoutPolicy | str | Mapping[str, Any] = ...,
+            pool: PoolPolicy | Mapping[str, Any] = ...,
+            tls: TlsPolicy | Mapping[str, Any] = ...,
+            proxy: str | None = None,
+            trust_env: bool = False,
+            max_response_bytes: int | None = MAX_RESPONSE_BYTES,
+            auth_error_codes: Iterable[str] = AUTH_ERROR_CODES,
+            operations: Mapping[str, OperationPolicy | Mapping[str, Any]] = ...,
+        ) -> None: ...
 
     @field_validator("retry", mode="before")
     @classmethod
     def _one_kind_of_retry(cls, value: object) -> object:
         # Judged here, a mapping's mistakes are told once and not once for each member of the union.
-        return RetryPolicy(**value) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            return RetryPolicy(**value)
+        if not isinstance(value, RetryPolicy | tenacity.BaseRetrying):
+            raise ConfigurationError("must be a table of settings, a RetryPolicy or a tenacity object")
+        return value
 
     @field_validator("endpoint")
     @classmethod
@@ -127,6 +151,8 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
             problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
         elif not host or any(char.isspace() for char in url):
             problem = "it names no host" if not host else "it contains white space"
+        elif ":" not in host and not all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
+            problem = "its host name has an empty part, or one of over 63 characters"
         else:
             return parts
     raise ConfigurationError(f"{setting} {redacted(url)!r} cannot be used: {problem}")

@@ -128,7 +128,7 @@ class Problem:
     source: str = "code"
 
     def __str__(self) -> str:
-        return f"{self.key} (from {self.source}): {self.message}"
+        return f"{self.key or 'the settings'} (from {self.source}): {self.message}"
 
 
 class ConfigurationError(GraphQLClientException, ValueError):

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from graphql_prod.exchange import ResponseTooLargeError
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from graphql_prod.errors import Phase
@@ -109,6 +109,12 @@ _ENCODING = Fault(
     "Look for a proxy that changes the body but not its Content-Encoding.",
 )
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
+_BAD_REDIRECT = Fault(
+    Reach.FINAL,
+    "redirect",
+    "redirects to an address that cannot be read",
+    "Point the endpoint at the final address.",
+)
 _OTHER = Fault(Reach.FINAL, "client error", "could not be asked", "The cause of this error says more.")
 
 _TOO_LARGE = Fault(
@@ -159,13 +165,40 @@ def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
     return replace(fault, sent=sent)
 
 
+def status_of(error: BaseException) -> tuple[int, Mapping[str, str]] | None:
+    """Status and headers, where a session raised an exception for a whole answer; else None."""
+    httpx = sys.modules.get("httpx")
+    for link in _chain(error):
+        if isinstance(link, aiohttp.ClientResponseError) and not _is_about_http_itself(link):
+            return link.status, link.headers or {}
+        if httpx is not None and isinstance(link, httpx.HTTPStatusError):
+            return link.response.status_code, link.response.headers
+    return None
+
+
+def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:
+    """True for an answer that is no HTTP, a proxy's refusal, or too many redirects."""
+    return isinstance(error.__cause__, HttpProcessingError) or isinstance(
+        error, aiohttp.ClientHttpProxyError | aiohttp.TooManyRedirects
+    )
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain and len(chain) < 16:
         chain.append(link)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        link = link.__cause__ or _hidden(link)
     return chain
+
+
+def _hidden(error: BaseException) -> BaseException | None:
+    """What httpx and httpcore raise "from None": the context that says what really happened.
+
+    Other contexts are not looked at: one may be the caller's own affair, who calls while handling an error.
+    """
+    package = type(error).__module__.partition(".")[0]
+    return error.__context__ if error.__suppress_context__ and package in ("httpx", "httpcore") else None
 
 
 def _about_tls(chain: list[BaseException]) -> Fault | None:
@@ -176,6 +209,10 @@ def _about_tls(chain: list[BaseException]) -> Fault | None:
         if isinstance(link, ssl.SSLError) and not isinstance(link, _TRANSIENT_TLS):
             return _TLS
     return None
+
+
+def _about_url(chain: list[BaseException]) -> Fault | None:
+    return _URL if any(isinstance(link, UnicodeError) for link in chain) else None
 
 
 def _about_encoding(chain: list[BaseException]) -> Fault | None:
@@ -199,8 +236,11 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     httpx = sys.modules.get("httpx")
     if httpx is None:
         return None
+    # The endpoint's own URL was looked at when the client was made.
+    if any(isinstance(link, httpx.InvalidURL) for link in chain):
+        return _BAD_REDIRECT
     for link in chain:
-        if isinstance(link, httpx.HTTPError | httpx.InvalidURL):
+        if isinstance(link, httpx.HTTPError):
             return _about_names(chain) or _look_up(link, _httpx_table(httpx))
     return None
 
@@ -222,7 +262,6 @@ def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], 
         (httpx.CloseError, _LOST),
         (httpx.RemoteProtocolError, _LOST),
         (httpx.UnsupportedProtocol, _URL),
-        (httpx.InvalidURL, _URL),
         (httpx.DecodingError, _ENCODING),
         (httpx.TooManyRedirects, _REDIRECTS),
     )
@@ -239,6 +278,7 @@ def _look_up(error: BaseException, table: tuple[tuple[type[BaseException], Fault
 _QUESTIONS: tuple[Callable[[list[BaseException]], Fault | None], ...] = (
     _about_tls,
     _about_encoding,
+    _about_url,
     _from_aiohttp,
     _from_httpx,
     _from_system,

@@ -21,10 +21,17 @@ def aligned(headers: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     return {names.get(name.lower(), name): value for name, value in headers.items()}
 
 
+def layered(under: Mapping[str, Any], over: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """One level of headers over another, spelt as they are known."""
+    if not under:
+        return aligned(over, names)
+    return {**under, **aligned(over, {**spellings(under), **names})}
+
+
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Both sets of headers; where they name the same one, in whatever spelling, ``over`` counts."""
-    merged = aligned(under, spellings(STOCK_HEADERS))
-    for name, value in over.items():
+    merged: dict[str, Any] = {}
+    for name, value in (*under.items(), *over.items()):
         merged[spellings([*STOCK_HEADERS, *merged]).get(name.lower(), name)] = value
     return merged
 

@@ -23,16 +23,20 @@ CLOSE_DEADLINE = 25.0
 class Lifecycle:
     """Counts calls in, counts them out, and closes once."""
 
-    def __init__(self, host: str, close_session: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, host: str) -> None:
         self.state: State = "open"
         self.calls: set[Call] = set()
         self.subscriptions: set[asyncio.Task[Any]] = set()
         self._host = host
-        self._close_session = close_session
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        """Requests that nobody waits for, on a session that must not see them cancelled before it has to."""
+        self.release: Callable[[], Awaitable[None]] | None = None
+        """Closes what calls went over, at the end."""
         self._pauses: set[asyncio.Future[None]] = set()
         self._left: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event | None = None
+        self._exempt: set[Call] = set()
 
     def enter(self, call: Call) -> None:
         """Begin a call.
@@ -89,45 +93,57 @@ class Lifecycle:
         """
         if self.state == "closed":
             return
+        self._spare_the_caller()
         if self._closing is None:
             self._hurry = asyncio.Event()
-            self._closing = asyncio.create_task(self._close(deadline, CURRENT.get()))
+            self._closing = asyncio.create_task(self._close(deadline))
         if deadline <= 0 and self._hurry is not None:
             self._hurry.set()
         await asyncio.shield(self._closing)
 
-    async def _close(self, deadline: float, own: Call | None) -> None:
+    def _spare_the_caller(self) -> None:
+        call = CURRENT.get()
+        if call is not None and call.task is asyncio.current_task():
+            self._exempt.update(call.lineage())
+            if self._left is not None:
+                self._left.set()
+
+    async def _close(self, deadline: float) -> None:
         self.state = "draining"
         for waiter in list(self._pauses):
             if not waiter.done():
                 waiter.set_result(None)
         for subscription in self.subscriptions:
             subscription.cancel()
-        exempt = set(own.lineage()) if own is not None else set()
         try:
-            await self._drain(deadline, exempt)
+            await self._drain(deadline)
         finally:
             self.state = "closing"
             try:
-                await self._close_session()
+                if self.release is not None:
+                    await self.release()
             finally:
                 self.state = "closed"
 
-    async def _drain(self, deadline: float, exempt: set[Call]) -> None:
+    async def _drain(self, deadline: float) -> None:
         assert self._hurry is not None  # noqa: S101
-        drained = asyncio.create_task(self._all_left(exempt))
+        drained = asyncio.create_task(self._all_left())
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait(
             {drained, hurried}, timeout=max(0.0, deadline), return_when=asyncio.FIRST_COMPLETED
         )
         hurried.cancel()
-        for call in self.calls - exempt:
+        for call in self.calls - self._exempt:
             call.cut()
+        for task in self.abandoned:
+            task.cancel()
         await drained
         await asyncio.wait(self.subscriptions) if self.subscriptions else None
 
-    async def _all_left(self, exempt: set[Call]) -> None:
+    async def _all_left(self) -> None:
         self._left = asyncio.Event()
-        while self.calls - exempt:
+        while self.calls - self._exempt:
             self._left.clear()
             await self._left.wait()
+        if self.abandoned:
+            await asyncio.wait(self.abandoned)

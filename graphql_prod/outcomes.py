@@ -6,8 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import aiohttp
-from aiographql.client import GraphQLRequestException
+from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults
@@ -19,10 +18,11 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.exchange import ResponseTooLargeError
+from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLResponse
+    from collections.abc import Mapping
 
     from graphql_prod.call import Call
     from graphql_prod.exchange import Exchange
@@ -71,7 +71,11 @@ def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) ->
     if isinstance(error, GraphQLRequestException):
         call.sent = True
         return _of_refusal(error, exchange, call, host)
+    status = faults.status_of(error)
+    if status is not None:
+        return _of_raised_status(error, *status, exchange, call, host)
     fault = faults.classify(error, sent=exchange.sent)
+    exchange.sent = fault.sent
     call.sent = call.sent or fault.sent
     return Attempt(reach=fault.reach, reason=fault.reason, error=_translated(error, fault, call, host))
 
@@ -118,10 +122,36 @@ def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, 
     if status is None or type(error) is not GraphQLRequestException:
         # A custom transport's: it alone knows what happened, and its exception says it.
         return Attempt(Reach.FINAL, "refused", status, error=error)
+    return _of_status(error, status, error.response, exchange, call, host)
+
+
+def _of_raised_status(
+    error: Exception,
+    status: int,
+    headers: Mapping[str, str],
+    exchange: Exchange,
+    call: Call,
+    host: str,
+) -> Attempt:
+    """A caller's session raised for the status (``raise_for_status``, an event hook), and read no body."""
+    call.sent = True
+    exchange.headers = headers
+    response = GraphQLResponse(request=call.request or "", json={})
+    return _of_status(error, status, response, exchange, call, host)
+
+
+def _of_status(
+    error: Exception,
+    status: int,
+    response: GraphQLResponse,
+    exchange: Exchange,
+    call: Call,
+    host: str,
+) -> Attempt:
     wait = retry_after(exchange.headers)
     translated = HTTPStatusError(
         _status_text(status, exchange, call, host),
-        response=error.response,
+        response=response,
         status=status,
         headers=exchange.headers,
         retry_after=wait,
@@ -132,7 +162,7 @@ def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, 
 
 def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
     if 300 <= status < 400:
-        target = urlsplit(exchange.headers.get("Location", "")).hostname or host
+        target = _target(exchange.headers.get("Location", "")) or host
         return (
             f"{host} answered {_reason(status)} {call.spent}: a redirect to {target}, which is not followed. "
             f"{call.consequence} If {target} is right, make it the endpoint."
@@ -141,6 +171,13 @@ def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
     return (
         f"{host} answered {_reason(status)} {call.spent}, without a GraphQL answer. {call.consequence} {hint}"
     )
+
+
+def _target(location: str) -> str | None:
+    try:
+        return urlsplit(location).hostname
+    except ValueError:
+        return "an address that cannot be read"
 
 
 def _reason(status: int | None) -> str:
@@ -179,6 +216,6 @@ def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) ->
 
 def _is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
-    return type(error) is GraphQLTransportException or isinstance(
-        error, TimeoutError | ResponseTooLargeError | aiohttp.ClientError
-    )
+    kind = type(error)
+    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
+    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx")

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from graphql_prod.errors import ConfigurationError, Problem
 
@@ -16,6 +23,17 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T", bound=Hashable)
+
+
+def _no_truth(value: object) -> object:
+    """Python takes True for 1; as a number of seconds or attempts it is a mistake."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")  # noqa: TRY004 -- pydantic collects ValueErrors
+    return value
+
+
+Number = BeforeValidator(_no_truth)
+"""Refuses True and False where a number is wanted."""
 
 
 def _listed(value: object) -> object:
@@ -35,6 +53,8 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     secret_keys: ClassVar[frozenset[str]] = frozenset()
+    nested: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pairs of numbers of which the first may not exceed the second."""
 
     def __init__(self, /, **settings: Any) -> None:
         try:
@@ -42,10 +62,38 @@ class Policy(BaseModel):
         except ValidationError as error:
             raise ConfigurationError(problems_of(type(self), error)) from None
 
-    def clamp(self, **values: Any) -> None:
-        """Set defaults that a named value does not leave room for; they stay unnamed."""
-        for key, value in values.items():
-            self.__dict__[key] = value
+    @model_validator(mode="wrap")
+    @classmethod
+    def _agrees(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse named numbers that contradict one another, beside whatever else is wrong."""
+        try:
+            made = handler(values)
+        except ValidationError as error:
+            given = values if isinstance(values, dict) else {}
+            raise ConfigurationError([*problems_of(cls, error), *cls._contradictions(given)]) from None
+        named = {key: getattr(made, key) for key in made.model_fields_set}
+        if problems := list(cls._contradictions(named)):
+            raise ConfigurationError(problems)
+        for inner, outer in cls.nested:
+            made._fit(inner, outer)
+        return made
+
+    @classmethod
+    def _contradictions(cls, named: dict[str, Any]) -> Iterator[Problem]:
+        for inner, outer in cls.nested:
+            small, large = named.get(inner), named.get(outer)
+            if isinstance(small, int | float) and isinstance(large, int | float) and small > large:
+                yield Problem(
+                    f"{inner}, {outer}",
+                    f"{inner}={small} is longer than {outer}={large}; lower the first or raise the second",
+                )
+
+    def _fit(self, inner: str, outer: str) -> None:
+        """Move a default that a named number leaves no room for; it stays unnamed."""
+        small, large = getattr(self, inner), getattr(self, outer)
+        if small is not None and large is not None and small > large:
+            moved, value = (outer, small) if inner in self.model_fields_set else (inner, large)
+            self.__dict__[moved] = value
 
 
 def problems_of(
@@ -61,12 +109,13 @@ def _problems(model: type[Policy], details: ErrorDetails, prefix: tuple[str, ...
     inner = details.get("ctx", {}).get("error")
     if isinstance(inner, ConfigurationError) and inner.problems:
         for problem in inner.problems:
-            yield Problem(".".join((*location, problem.key)).strip("."), problem.message)
+            yield Problem(".".join(filter(None, (*location, problem.key))), problem.message)
         return
     message = str(inner) if isinstance(inner, ConfigurationError) else details["msg"]
-    secret = not location or location[0] in model.secret_keys
+    unknown = details["type"] == "extra_forbidden"
+    secret = not location or unknown or location[0] in model.secret_keys
     shown = "" if secret else _shown(details["input"])
-    yield Problem(".".join(location) or model.__name__, f"{_allowed(model, details, message)}{shown}")
+    yield Problem(".".join(location), f"{_allowed(model, details, message)}{shown}")
 
 
 def _allowed(model: type[Policy], details: ErrorDetails, message: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from graphql_prod.policy import Policy
+from graphql_prod.policy import Number, Policy
 from graphql_prod.timeouts import Seconds
 
 
@@ -25,10 +25,10 @@ class PoolPolicy(Policy):
         calls under way finish on the old ones. None keeps them.
     """
 
-    requests: Annotated[int, Field(ge=1)] = 100
-    subscriptions: Annotated[int, Field(ge=0)] = 100
-    retry_headroom: Annotated[float, Field(ge=0)] = 0.2
-    keepalive: Annotated[float, Field(ge=0)] = 4.0
+    requests: Annotated[int, Number, Field(ge=1)] = 100
+    subscriptions: Annotated[int, Number, Field(ge=0)] = 100
+    retry_headroom: Annotated[float, Number, Field(ge=0)] = 0.2
+    keepalive: Annotated[float, Number, Field(ge=0)] = 4.0
     max_age: Seconds | None = None
 
     @property
@@ -123,9 +123,12 @@ class Abandoned:
 
         :raises PoolTimeoutError: none did. Safe to cancel.
         """
-        await asyncio.wait(self.tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not self.take():
-            raise PoolTimeoutError
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.take():
+                    await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise PoolTimeoutError from None
 
     def leave(self) -> None:
         """Nothing to give back: the request itself holds the place."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import enum
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tenacity
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from graphql_prod import clock
 from graphql_prod.documents import Operation
-from graphql_prod.errors import ConfigurationError, HTTPStatusError, Problem
-from graphql_prod.policy import Listed, Policy
+from graphql_prod.errors import ConfigurationError, HTTPStatusError
+from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.timeouts import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aiographql.client import GraphQLResponse
 
@@ -36,8 +36,8 @@ class RetryBudget(Policy):
     :param window: seconds over which both are counted.
     """
 
-    ratio: Annotated[float, Field(ge=0)] = 0.2
-    min_per_second: Annotated[float, Field(ge=0)] = 10.0
+    ratio: Annotated[float, Number, Field(ge=0)] = 0.2
+    min_per_second: Annotated[float, Number, Field(ge=0)] = 10.0
     window: Seconds = 10.0
 
 
@@ -61,38 +61,35 @@ class RetryPolicy(Policy):
     :param budget: None means retries are not limited across calls.
     """
 
-    attempts: Annotated[int, Field(ge=1)] = 4
-    wait_initial: Annotated[float, Field(ge=0)] = 0.5
-    wait_max: Annotated[float, Field(ge=0)] = 8.0
+    nested: ClassVar[tuple[tuple[str, str], ...]] = (("wait_initial", "wait_max"),)
+
+    attempts: Annotated[int, Number, Field(ge=1)] = 4
+    wait_initial: Annotated[float, Number, Field(ge=0)] = 0.5
+    wait_max: Annotated[float, Number, Field(ge=0)] = 8.0
     jitter: Literal["full", "none"] = "full"
     mutations: Literal["unsent", "never", "always"] = "unsent"
-    statuses: Listed[Annotated[int, Field(ge=400, le=599)]] = TRANSIENT_STATUSES
+    statuses: Listed[Annotated[int, Number, Field(ge=400, le=599)]] = TRANSIENT_STATUSES
     error_codes: Listed[str] = frozenset()
     respect_retry_after: bool = True
     idempotency_header: Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")] | None = None
     budget: RetryBudget | None = Field(default_factory=RetryBudget)
 
-    @model_validator(mode="after")
-    def _fits(self) -> RetryPolicy:
-        if self.wait_initial > self.wait_max:
-            self._settle_waits()
-        return self
+    if TYPE_CHECKING:
 
-    def _settle_waits(self) -> None:
-        if {"wait_initial", "wait_max"} <= self.model_fields_set:
-            raise ConfigurationError(
-                [
-                    Problem(
-                        "wait_initial, wait_max",
-                        f"wait_initial={self.wait_initial} is longer than wait_max={self.wait_max}; "
-                        "lower the first or raise the second",
-                    )
-                ]
-            )
-        if "wait_max" in self.model_fields_set:
-            self.clamp(wait_initial=self.wait_max)
-        else:
-            self.clamp(wait_max=self.wait_initial)
+        def __init__(
+            self,
+            *,
+            attempts: int = 4,
+            wait_initial: float = 0.5,
+            wait_max: float = 8.0,
+            jitter: Literal["full", "none"] = "full",
+            mutations: Literal["unsent", "never", "always"] = "unsent",
+            statuses: Iterable[int] = TRANSIENT_STATUSES,
+            error_codes: Iterable[str] = (),
+            respect_retry_after: bool = True,
+            idempotency_header: str | None = None,
+            budget: RetryBudget | None = ...,
+        ) -> None: ...
 
 
 Retry = RetryPolicy | tenacity.BaseRetrying
@@ -134,7 +131,7 @@ def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy)
     repeatable = operation is not Operation.MUTATION
     match attempt.reach:
         case Reach.UNSENT:
-            return operation is Operation.QUERY or policy.mutations != "never"
+            return repeatable or policy.mutations != "never"
         case Reach.AMBIGUOUS | Reach.INVALID:
             return repeatable
         case Reach.ANSWERED:
@@ -157,6 +154,10 @@ class Schedule:
     def of(cls, retry: Retry) -> Schedule:
         if isinstance(retry, RetryPolicy):
             return cls(retry, _retrying(retry))
+        if not isinstance(retry, tenacity.BaseRetrying):
+            raise ConfigurationError(
+                f"retry must be a RetryPolicy or a tenacity object, not {type(retry).__name__}"
+            )
         return cls(RetryPolicy(), retry, narrows=True)
 
     def state(self, started: float) -> tenacity.RetryCallState:
@@ -272,5 +273,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         now = headers.get("Date")
         reference = parsedate_to_datetime(now) if now else datetime.now(UTC)
         return max(0.0, (parsedate_to_datetime(value) - reference).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -102,6 +102,9 @@ class HttpxSession(Session):
     def exchange(self) -> Exchange:
         return ShieldedExchange(self.client, self._abandoned.tasks)
 
+    def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        return self._options(timeout)  # not remembered: the owner may change the client's limits
+
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx
 
@@ -179,8 +182,12 @@ class OwnedHttpx(OwnedSession):
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
         super().__init__(pool, wire, [_sending_trace()])
-        self.stock = HttpxTransport(endpoint)
+        # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
+        # again and refuses to have both.
+        url = httpx.URL(endpoint)
+        self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
         self.client = httpx.AsyncClient(
+            auth=(url.username, url.password) if url.username or url.password else None,
             # TLS and proxy are the aiohttp session's affair; an empty context saves loading a second one.
             transport=HttpxOverAiohttp(client=self.native, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),

@@ -51,15 +51,23 @@ class Loaded:
 
 def load(
     source: str | os.PathLike[str] | Mapping[str, Any] | ProductionConfig | None = None,
+    required: str | None = None,
 ) -> Loaded:
     """The settings of a source and of the environment, checked together.
+
+    :param required: a setting that must not be missing.
 
     :raises ConfigurationError: listing every problem, each with its source.
     """
     tree = _Tree()
     if isinstance(source, str | os.PathLike):
         tree.lay(_read(Path(source)), lambda _: str(source))
-    tree.lay(*_environment())
+    environment = _environment()
+    if isinstance(source, ProductionConfig) and not environment[0]:
+        if missing := _missing(required, _named(source)):
+            raise ConfigurationError(missing)
+        return Loaded(source, _leaves(source))
+    tree.lay(*environment)
     if isinstance(source, ProductionConfig):
         tree.lay(_named(source), lambda _: "code")
     elif isinstance(source, Mapping):
@@ -69,7 +77,7 @@ def load(
             "settings come from a file's name, a mapping or a ProductionConfig, "
             f"not from {type(source).__name__}"
         )
-    return tree.checked()
+    return tree.checked(required)
 
 
 @dataclass(slots=True)
@@ -99,7 +107,7 @@ class _Tree:
                 self.origins = {k: o for k, o in self.origins.items() if k[: len(here)] != here}
                 self.origins[here] = origin(here)
 
-    def checked(self) -> Loaded:
+    def checked(self, required: str | None) -> Loaded:
         """The settings that these values make.
 
         :raises ConfigurationError: they make none.
@@ -108,11 +116,18 @@ class _Tree:
         try:
             loaded.config = ProductionConfig(**self.values)
         except ConfigurationError as error:
-            raise ConfigurationError(
-                Problem(problem.key, problem.message, _sources(loaded, problem.key))
-                for problem in error.problems
-            ) from None
+            problems = [Problem(p.key, p.message, _sources(loaded, p.key)) for p in error.problems]
+            raise ConfigurationError([*_missing(required, self.values), *problems]) from None
+        if missing := _missing(required, self.values):
+            raise ConfigurationError(missing)
         return loaded
+
+
+def _missing(required: str | None, values: Mapping[str, Any]) -> list[Problem]:
+    if required is None or values.get(required) is not None:
+        return []
+    variable = PREFIX + required.upper()
+    return [Problem(required, f"is missing; set {variable} or name it in the settings", "nowhere")]
 
 
 def _sources(loaded: Loaded, key: str) -> str:
@@ -135,6 +150,12 @@ def _named(policy: Policy) -> dict[str, Any]:
         for key in type(policy).model_fields
         if key in policy.model_fields_set
     }
+
+
+def _leaves(config: ProductionConfig) -> dict[Key, str]:
+    tree = _Tree()
+    tree.lay(_named(config), lambda _: "code")
+    return tree.origins
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from graphql_prod.errors import ConfigurationError, Problem
-from graphql_prod.policy import Policy
+from graphql_prod.errors import ConfigurationError
+from graphql_prod.policy import Number, Policy
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Number, Field(gt=0)]
 
 
 class TimeoutPolicy(Policy):
@@ -28,6 +28,12 @@ class TimeoutPolicy(Policy):
     :param pool: waiting for a free connection; on a caller's aiohttp session it counts as connect.
     """
 
+    # From the outside in: what is inside an attempt is fitted to an attempt that fits the total.
+    nested: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("attempt", "total"),
+        *((part, outer) for outer in ("total", "attempt") for part in ("connect", "read", "write", "pool")),
+    )
+
     total: Seconds | None = 30.0
     attempt: Seconds | None = None
     connect: Seconds | None = 5.0
@@ -35,42 +41,11 @@ class TimeoutPolicy(Policy):
     write: Seconds | None = 10.0
     pool: Seconds | None = 5.0
 
-    @model_validator(mode="after")
-    def _fits(self) -> TimeoutPolicy:
-        problems = [
-            Problem(f"{inner}, {outer}", f"{inner}={a} is longer than {outer}={b}; lower one of them")
-            for inner, outer in _NESTED
-            if {inner, outer} <= self.model_fields_set
-            and (a := getattr(self, inner)) is not None
-            and (b := getattr(self, outer)) is not None
-            and a > b
-        ]
-        if problems:
-            raise ConfigurationError(problems)
-        for inner, outer in _NESTED:
-            self._fit(inner, outer)
-        return self
-
-    def _fit(self, inner: str, outer: str) -> None:
-        limit, value = getattr(self, outer), getattr(self, inner)
-        if limit is None or value is None or value <= limit:
-            return
-        if inner in self.model_fields_set:
-            self.clamp(**{outer: value})
-        else:
-            self.clamp(**{inner: limit})
-
     @property
     def named(self) -> frozenset[str]:
         """The limits that somebody asked for; the others are defaults."""
         return frozenset(self.model_fields_set)
 
-
-# From the outside in: what is inside an attempt is fitted to an attempt that fits the total.
-_NESTED = (
-    ("attempt", "total"),
-    *((phase, outer) for outer in ("total", "attempt") for phase in ("connect", "read", "write", "pool")),
-)
 
 INTERACTIVE = TimeoutPolicy(total=5, attempt=2, connect=1, read=2)
 STANDARD = TimeoutPolicy(total=30, attempt=None, connect=5, read=10)

@@ -86,6 +86,14 @@ class ProductionTransport(GraphQLTransport):
         """Close the client that this transport belongs to."""
         await self._lifecycle.close()
 
+    async def release(self) -> None:
+        """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
+        try:
+            if self._custom is not None:
+                await self._custom.close()
+        finally:
+            await self._sessions.close()
+
     async def guard(
         self,
         settings: CallSettings,
@@ -247,7 +255,6 @@ class ProductionTransport(GraphQLTransport):
         session: Any,
         kwargs: dict[str, Any],
     ) -> GraphQLResponse:
-        session = session if session is not None else self._sessions.given
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 import httpx
-import orjson
 import pytest
 from aiographql.client import GraphQLRequest, GraphQLResponse, GraphQLTransport
 
@@ -590,34 +589,3 @@ class TestFromWithin:
         await asyncio.wait_for(closed.wait(), 10)
         assert client.state == "closed"
         assert not subscription.active()
-
-    async def test_a_background_close_begun_within_a_call_lets_that_call_finish(
-        self, server: ScriptedServer, backend: Backend
-    ) -> None:
-        """A task that a call started is not that call: the session stays open until the call is through."""
-        closing: list[asyncio.Task[None]] = []
-
-        class Serializer:
-            client: ProductionClient
-
-            def dumps(self, value: Any) -> bytes:
-                closing.append(asyncio.create_task(self.client.close()))
-                return orjson.dumps(value)
-
-            def loads(self, data: str | bytes) -> Any:
-                return orjson.loads(data)
-
-        gate = asyncio.Event()
-        server.script(Answer(gate=gate))
-        serializer = Serializer()
-        serializer.client = client = ProductionClient(
-            server.url, validate=False, backend=backend, serializer=serializer
-        )
-        call = asyncio.create_task(client.query(INCREMENT))
-        await state(client, "draining", "closing", "closed")
-        gate.set()
-        try:
-            assert (await asyncio.wait_for(call, 10)).data == {"increment": 1}
-        finally:
-            await asyncio.gather(*closing)
-        assert client.state == "closed"

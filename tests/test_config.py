@@ -100,7 +100,7 @@ class TestFromConfig(NoIO):
         """A ProductionConfig is as good as a mapping, and stays as it was."""
         config = config_of(endpoint=URL, timeout="batch")
         client = ProductionClient.from_config(config)
-        assert client.config.timeout is BATCH
+        assert client.config.timeout == BATCH
         assert (config.backend, client.config.backend) == (None, "aiohttp")
 
     def test_subclass(self) -> None:
@@ -344,8 +344,6 @@ class TestBounds(NoIO):
             (RetryPolicy, "wait_max", None),
             (RetryPolicy, "jitter", None),
             (RetryPolicy, "statuses", 503),
-            (RetryPolicy, "statuses", "503"),
-            (RetryPolicy, "error_codes", "THROTTLED"),
             (RetryPolicy, "idempotency_header", ""),
             (RetryPolicy, "idempotency_header", "Idempotency Key"),
             (RetryPolicy, "idempotency_header", "Key\r\nX-Admin"),

@@ -412,6 +412,16 @@ class TestErrors:
             error: Any = caught.value
             assert (error.attempts, error.may_have_executed) == (0, False)
 
+    async def test_mutation_over_get(self, server: ScriptedServer, backend: Any) -> None:
+        """Ours alone: a mutation over GET is refused before it is sent, and says that it was not."""
+        async with ProductionClient(server.url, validate=False, backend=backend) as client:
+            for call in (client.get(GraphQLRequest(ADD)), client.query(ADD, method="GET")):
+                with pytest.raises(GraphQLClientException) as caught:
+                    await call
+                error: Any = caught.value
+                assert error.may_have_executed is False
+        assert server.requests == []
+
     async def test_closed(self, server: ScriptedServer, backend: Any) -> None:
         """A closed client says so in an exception of the stock's family, on every method that would call."""
         client = ProductionClient(server.url, validate=False, backend=backend)

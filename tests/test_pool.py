@@ -34,7 +34,7 @@ Owner = Literal["owned", "given"]
 ONCE = RetryPolicy(attempts=1)
 SLOTS = 10
 WORKERS = 40
-STORM = 1.8
+STORM = 1.4
 INCREMENT = "mutation Add { increment }"
 
 
@@ -148,7 +148,7 @@ class TestWear:
         chance = random.Random(7)
         async with http_session(backend, SLOTS) as session:
             config = ProductionConfig(retry=ONCE, pool=PoolPolicy(requests=SLOTS, retry_headroom=0))
-            for _ in range(5):
+            for _ in range(6):
                 client = ProductionClient(server.url, session=session, validate=False, config=config)
                 server.on("Storm", *(Answer(delay=chance.uniform(0, 0.02)) for _ in range(200)))
 

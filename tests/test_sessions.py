@@ -517,13 +517,13 @@ class TestLoops:
         async def use() -> Any:
             return (await client.query("{ hello }")).data
 
-        for _ in range(3):
-            assert await asyncio.to_thread(asyncio.run, use()) == HELLO
-        assert len({request.peer for request in server.requests}) == 3
-        assert (await client.query("{ hello }")).data == HELLO
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whether anything is said is the next test's affair
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+            for _ in range(3):
+                assert await asyncio.to_thread(asyncio.run, use()) == HELLO
+            assert len({request.peer for request in server.requests}) == 3
+            assert (await client.query("{ hello }")).data == HELLO
             await client.close()
             gc.collect()
 
@@ -568,12 +568,14 @@ class TestLoops:
         self, server: ScriptedServer, backend: Backend
     ) -> None:
         """A call in another thread's loop finishes, and closing goes on as soon as it has."""
-        gate = asyncio.Event()
+        gate, through = asyncio.Event(), threading.Event()
         server.script(Answer(gate=gate))
         client = ProductionClient(server.url, validate=False, backend=backend)
 
         async def use() -> Any:
-            return (await client.query("{ hello }")).data
+            answer = await client.query("{ hello }")
+            await asyncio.to_thread(through.wait, 20)
+            return answer.data
 
         elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, use()))
         await server.received(1)
@@ -581,8 +583,12 @@ class TestLoops:
         while client.state == "open":
             await asyncio.sleep(0)
         gate.set()
+        try:
+            done, _ = await asyncio.wait({closing}, timeout=5)
+        finally:
+            through.set()
         assert await asyncio.wait_for(elsewhere, 10) == HELLO
-        await asyncio.wait_for(closing, 10)
+        assert done
         assert client.state == "closed"
 
     async def test_leaving_by_an_exception_cuts_a_call_on_another_loop(
@@ -591,18 +597,26 @@ class TestLoops:
         """The caller there sees ClientClosedError, at once."""
         server.script(Answer.hang())
         client = ProductionClient(server.url, validate=False, backend=backend)
+        through = threading.Event()
 
-        async def use() -> Any:
-            return await client.with_options(timeout=15).query("{ hello }")
+        async def use() -> BaseException | None:
+            try:
+                await client.with_options(timeout=8).query("{ hello }")
+            except graphql_prod.ClientClosedError as error:
+                return error
+            finally:
+                await asyncio.to_thread(through.wait, 20)
+            return None
 
         elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, use()))
         await server.received(1)
-
-        async def leave() -> None:
-            async with client:
-                raise LookupError
-
-        with pytest.raises(LookupError):
-            await asyncio.wait_for(leave(), 10)
-        with pytest.raises(graphql_prod.ClientClosedError):
-            await asyncio.wait_for(elsewhere, 20)
+        leaving = asyncio.create_task(client.__aexit__(LookupError, LookupError(), None))
+        try:
+            done, _ = await asyncio.wait({leaving}, timeout=5)
+        finally:
+            through.set()
+        error = await asyncio.wait_for(elsewhere, 20)
+        await asyncio.wait({leaving}, timeout=5)
+        assert done, "the cut did not reach the other loop"
+        assert isinstance(error, graphql_prod.ClientClosedError)
+        assert client.state == "closed"

@@ -1,0 +1,468 @@
+"""Deciding about a retry: pure functions and small state, exact numbers, no network and no waiting."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tenacity
+from aiographql.client import GraphQLRequest, GraphQLResponse
+
+from graphql_prod import ConfigurationError, HTTPStatusError, RetryBudget, RetryPolicy, TransportError, clock
+from graphql_prod.documents import Operation, is_query
+from graphql_prod.retry import (
+    TRANSIENT_STATUSES,
+    Attempt,
+    Budget,
+    Reach,
+    Schedule,
+    retry_after,
+    worth_repeating,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUERY, MUTATION, REPEATABLE = Operation.QUERY, Operation.MUTATION, Operation.REPEATABLE
+DEFAULT = RetryPolicy()
+NEVER = RetryPolicy(mutations="never")
+
+
+def attempt(reach: Reach, status: int | None = None, **more: Any) -> Attempt:
+    return Attempt(reach, "a test", status, **{"error": TransportError("no"), **more})
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+TABLE = {
+    Reach.UNSENT: (True, True, True),
+    Reach.AMBIGUOUS: (True, False, True),
+    Reach.INVALID: (True, False, True),
+    Reach.FINAL: (False, False, False),
+}
+
+
+@pytest.mark.parametrize("reach", TABLE, ids=lambda reach: reach.value)
+def test_the_rows_that_need_no_status(reach: Reach) -> None:
+    """One row of the table each: query, mutation, mutation marked idempotent."""
+    row = tuple(worth_repeating(attempt(reach), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
+    assert row == TABLE[reach]
+
+
+def test_the_statuses_of_the_table() -> None:
+    """Of all statuses there are, these are worth another attempt, and none for a mutation."""
+    transient = {500, 502, 503, 504, 507, 508, 509, *range(520, 600)}
+    for kind, expected in ((QUERY, transient), (REPEATABLE, transient), (MUTATION, set[int]())):
+        again = {
+            status
+            for status in range(100, 1000)
+            if worth_repeating(attempt(Reach.ANSWERED, status), kind, DEFAULT)
+        }
+        assert again == expected, kind
+    assert transient == TRANSIENT_STATUSES
+
+
+def test_never_sends_no_mutation_twice() -> None:
+    """mutations="never": whatever happened, an unmarked mutation has had its attempt."""
+    policy = RetryPolicy(mutations="never", statuses=frozenset({429, 503}), error_codes=frozenset({"BUSY"}))
+    for reach, status in itertools.product(Reach, (None, 200, 429, 503)):
+        for codes in (None, frozenset({"BUSY"})):
+            assert not worth_repeating(attempt(reach, status, codes=codes), MUTATION, policy)
+
+
+def test_never_changes_nothing_for_queries() -> None:
+    """The setting is about mutations."""
+    for reach in Reach:
+        assert worth_repeating(attempt(reach, 503), QUERY, NEVER) is worth_repeating(
+            attempt(reach, 503), QUERY, DEFAULT
+        )
+
+
+def test_a_marked_mutation_that_may_be_repeated_when_sent_may_be_repeated_when_unsent() -> None:
+    """The less may have happened, the more is allowed: unsent is never stricter than ambiguous."""
+    for policy, kind in itertools.product((DEFAULT, NEVER, RetryPolicy(mutations="always")), Operation):
+        if worth_repeating(attempt(Reach.AMBIGUOUS), kind, policy):
+            assert worth_repeating(attempt(Reach.UNSENT), kind, policy), (policy.mutations, kind)
+
+
+@pytest.mark.parametrize(
+    ("codes", "again"),
+    [
+        (None, False),
+        (frozenset({"BUSY"}), True),
+        (frozenset({"BUSY", "LATER"}), True),
+        (frozenset({"BUSY", "OTHER"}), False),
+        (frozenset({"busy"}), False),
+    ],
+)
+def test_every_code_must_be_among_those_of_the_policy(codes: frozenset[str] | None, again: bool) -> None:
+    """One other code, and the answer stands."""
+    policy = RetryPolicy(error_codes=frozenset({"BUSY", "LATER"}))
+    for status in (None, 200, 400):
+        assert worth_repeating(attempt(Reach.ANSWERED, status, codes=codes), QUERY, policy) is again
+        assert not worth_repeating(attempt(Reach.ANSWERED, status, codes=codes), MUTATION, policy)
+
+
+@pytest.mark.parametrize(
+    ("document", "name", "judged"),
+    [
+        ("{ a }", None, True),
+        ("query A { a }", None, True),
+        ("query A { a }", "A", True),
+        ("query A { a }", "B", False),
+        ("query A { a } mutation B { b }", "A", True),
+        ("query A { a } mutation B { b }", "B", False),
+        ("query A { a } mutation B { b }", None, False),
+        ("query A { a } query A { a }", "A", False),
+        ("query A { ...F } fragment F on Query { a }", None, True),
+        ("subscription { a }", None, False),
+        ("mutation { a }", None, False),
+        ("# query\nmutation { query }", None, False),
+        ('{ a(b: "mutation") }', None, True),
+        ("{ a ", None, False),
+        ("", None, False),
+        ("type Query { a: Int }", None, False),
+        ("{a" * 5000 + "}" * 5000, None, False),
+    ],
+)
+def test_a_document_is_a_query_only_when_it_surely_is(document: str, name: str | None, judged: bool) -> None:
+    """Read from the document, by the operation named; what cannot be judged is no query."""
+    assert is_query(document, name) is judged
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_the_guides_numbers() -> None:
+    """4 attempts, 0.5 s to 8 s, full jitter, unsent mutations only."""
+    assert (DEFAULT.attempts, DEFAULT.wait_initial, DEFAULT.wait_max) == (4, 0.5, 8.0)
+    assert (DEFAULT.jitter, DEFAULT.mutations, DEFAULT.respect_retry_after) == ("full", "unsent", True)
+    assert DEFAULT.error_codes == frozenset()
+    assert DEFAULT.idempotency_header is None
+    assert DEFAULT.budget == RetryBudget(ratio=0.2, min_per_second=10.0, window=10.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attempts": 0},
+        {"wait_initial": -1},
+        {"wait_max": -0.1},
+        {"wait_initial": math.inf},
+        {"wait_max": math.nan},
+        {"jitter": "some"},
+        {"mutations": "sometimes"},
+        {"statuses": {200}},
+        {"statuses": {600}},
+        {"idempotency_header": "Not A Header"},
+        {"idempotency_header": "X\r\nY"},
+        {"budget": {"ratio": -1}},
+        {"budget": {"window": 0}},
+        {"wait_initial": 5, "wait_max": 1},
+        {"attempt": 3},
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused(settings: dict[str, Any]) -> None:
+    """A policy is checked when it is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(**settings)
+    assert next(iter(settings)) in str(caught.value)
+
+
+# --- waits ----------------------------------------------------------------------------------------
+
+
+async def waits_of(retry: Any, failures: list[Attempt]) -> list[float | None]:
+    schedule = Schedule.of(retry)
+    state = schedule.state(0.0)
+    return [await schedule.next_wait(state, failure) for failure in failures]
+
+
+async def test_waits_double_up_to_their_maximum() -> None:
+    """Without jitter: 0.5, 1, 2, 4, 8, 8 …; after the last attempt there is none."""
+    policy = RetryPolicy(attempts=8, jitter="none")
+    waits = await waits_of(policy, [attempt(Reach.UNSENT)] * 8)
+    assert waits == [0.5, 1, 2, 4, 8, 8, 8, None]
+
+
+async def test_jitter_stays_within_the_computed_wait_and_uses_all_of_it() -> None:
+    """Full jitter: evenly between nothing and the computed wait."""
+    policy = RetryPolicy(attempts=8)
+    columns = zip(*[await waits_of(policy, [attempt(Reach.UNSENT)] * 7) for _ in range(400)], strict=True)
+    for bound, column in zip([0.5, 1, 2, 4, 8, 8, 8], columns, strict=True):
+        waits = [wait for wait in column if wait is not None]
+        assert len(waits) == 400
+        assert all(0 <= wait <= bound for wait in waits)
+        assert min(waits) < 0.1 * bound
+        assert max(waits) > 0.9 * bound
+
+
+async def test_a_thousand_attempts_do_not_overflow() -> None:
+    """Doubling ends at the maximum, however many attempts there are."""
+    waits = await waits_of(RetryPolicy(attempts=3000, jitter="none"), [attempt(Reach.UNSENT)] * 2999)
+    assert set(waits[4:]) == {8}
+
+
+async def test_one_attempt_means_no_retry() -> None:
+    """attempts counts the first one."""
+    assert await waits_of(RetryPolicy(attempts=1), [attempt(Reach.UNSENT)]) == [None]
+
+
+async def test_no_wait_at_all_is_a_wait_of_nothing() -> None:
+    """wait_initial=0 repeats at once."""
+    policy = RetryPolicy(wait_initial=0, wait_max=0)
+    assert await waits_of(policy, [attempt(Reach.UNSENT)] * 4) == [0, 0, 0, None]
+
+
+@pytest.mark.parametrize(
+    ("asked", "respected", "wait"),
+    [(None, True, 3), (1, True, 3), (0, True, 3), (7, True, 7), (7, False, 3), (3600, True, 3600)],
+)
+async def test_the_longer_one_counts(asked: float | None, respected: bool, wait: float) -> None:
+    """Retry-After replaces the computed wait if it is longer, wait_max or not."""
+    policy = RetryPolicy(wait_initial=3, wait_max=3, jitter="none", respect_retry_after=respected)
+    assert await waits_of(policy, [attempt(Reach.ANSWERED, 503, retry_after=asked)]) == [wait]
+
+
+async def test_each_call_has_a_state_of_its_own() -> None:
+    """A policy is a value: two calls that share it do not share their attempts."""
+    schedule = Schedule.of(RetryPolicy(attempts=3, jitter="none"))
+    one, two = schedule.state(0.0), schedule.state(0.0)
+    failure = attempt(Reach.UNSENT)
+    waits = [await schedule.next_wait(state, failure) for state in (one, two, one, two, one, two)]
+    assert waits == [0.5, 0.5, 1, 1, None, None]
+
+
+# --- tenacity -------------------------------------------------------------------------------------
+
+RESPONSE = GraphQLResponse(request=GraphQLRequest("{ a }"), json={"errors": [{"message": "no"}]})
+RETURNED = attempt(Reach.ANSWERED, 503, error=None, response=RESPONSE)
+
+
+async def test_a_tenacity_objects_wait_and_stop_are_taken() -> None:
+    """Its numbers replace the policy's."""
+    retrying = tenacity.AsyncRetrying(
+        wait=tenacity.wait_incrementing(start=1, increment=2), stop=tenacity.stop_after_attempt(3)
+    )
+    assert await waits_of(retrying, [attempt(Reach.UNSENT)] * 3) == [1, 3, None]
+
+
+async def test_coroutines_of_a_tenacity_object_are_awaited() -> None:
+    """AsyncRetrying takes coroutine functions for each of the three."""
+
+    async def wait(state: tenacity.RetryCallState) -> float:
+        return 0.25 * state.attempt_number
+
+    async def stop(state: tenacity.RetryCallState) -> bool:
+        return state.attempt_number >= 3
+
+    async def retry(state: tenacity.RetryCallState) -> bool:
+        return state.outcome is not None and state.outcome.failed
+
+    retrying = tenacity.AsyncRetrying(wait=wait, stop=stop, retry=retry)  # type: ignore[arg-type]
+    assert await waits_of(retrying, [attempt(Reach.UNSENT)] * 3) == [0.25, 0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("predicate", "failure", "wait"),
+    [
+        (tenacity.retry_always, attempt(Reach.UNSENT), 0),
+        (tenacity.retry_never, attempt(Reach.UNSENT), None),
+        (tenacity.retry_if_exception_type(TransportError), attempt(Reach.UNSENT), 0),
+        (tenacity.retry_if_exception_type(KeyError), attempt(Reach.UNSENT), None),
+        (tenacity.retry_if_exception_type(HTTPStatusError), RETURNED, 0),
+        (tenacity.retry_if_exception_type(KeyError), RETURNED, None),
+        (tenacity.retry_if_result(lambda response: response is RESPONSE), RETURNED, 0),
+        (tenacity.retry_if_result(lambda response: True), attempt(Reach.UNSENT), None),
+    ],
+)
+async def test_a_predicate_must_agree(predicate: Any, failure: Attempt, wait: float | None) -> None:
+    """It is shown the error that would be raised, or the answer that would be returned."""
+    retrying = tenacity.AsyncRetrying(retry=predicate, wait=tenacity.wait_none())
+    assert await waits_of(retrying, [failure]) == [wait]
+
+
+async def test_a_tenacity_object_is_not_written_to() -> None:
+    """The object may be shared with other code: what we do leaves no trace in it."""
+    retrying = tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(3))
+    before = dict(retrying.statistics)
+    await waits_of(retrying, [attempt(Reach.UNSENT)] * 3)
+    assert retrying.statistics == before
+
+
+# --- Retry-After ----------------------------------------------------------------------------------
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 120\t", 120),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0),
+        ("Sunday, 01-Mar-26 12:00:30 GMT", 30),
+        ("Sun, 01 Mar 2026 13:00:30 +0100", 30),
+        ("-1", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("soon", None),
+        ("", None),
+        ("²", None),
+        ("Sun, 99 Mar 2026 12:00:30 GMT", None),
+        ("Sun, 01 Mar 2026 12:00:30 +99999999999999999999", None),
+        ("\x00", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    """RFC 9110: whole seconds, or a date held against the answer's own; anything else is no wish."""
+    assert retry_after({"Retry-After": value, "Date": format_datetime(NOON, usegmt=True)}) == seconds
+
+
+def test_without_a_date_of_the_answer_ours_is_taken() -> None:
+    """A server that sends no Date is believed about our own clock."""
+    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 55 < (retry_after({"Retry-After": asked}) or 0) <= 60
+
+
+def test_a_date_of_the_answer_that_is_none_does_no_harm() -> None:
+    """A broken Date header costs the wish, not the call."""
+    for date in ("yesterday", "", "Sun, 01 Mar 2026 12:00:00 +99999999999999999999"):
+        wish = retry_after({"Retry-After": "Sun, 01 Mar 2026 12:00:30 GMT", "Date": date})
+        assert wish is None or wish >= 0
+
+
+def test_no_header_is_no_wish() -> None:
+    """Nothing asked, nothing waited."""
+    assert retry_after({}) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_header_value_makes_it_raise(seed: int) -> None:
+    """A header comes from a stranger: numbers or None, whatever it says."""
+    dice = random.Random(seed)
+    valid = "Sun, 01 Mar 2026 12:00:30 +0100"
+    for _ in range(3000):
+        text = list(valid)
+        for _ in range(dice.randrange(1, 6)):
+            text[dice.randrange(len(text))] = dice.choice(
+                ["", "9" * dice.randrange(1, 25), "-", ":", " ", "\xff"]
+            )
+        wish = retry_after({"Retry-After": "".join(text)})
+        assert wish is None or wish >= 0
+
+
+# --- the budget -----------------------------------------------------------------------------------
+
+
+class Fake(clock.Clock):
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Iterator[Fake]:
+    fake = Fake()
+    with clock.using(fake):
+        yield fake
+
+
+def spend(budget: Budget) -> int:
+    """Take all there is; how much it was."""
+    return next(count for count in itertools.count() if not budget.withdraw())
+
+
+def test_a_quiet_client_has_the_floor(time: Fake) -> None:
+    """min_per_second for each second of the window, at once."""
+    assert spend(Budget(RetryBudget())) == 100
+    assert spend(Budget(RetryBudget(min_per_second=0.5, window=4))) == 2
+
+
+def test_calls_earn_their_share(time: Fake) -> None:
+    """Five calls earn one retry."""
+    budget = Budget(RetryBudget(ratio=0.2, min_per_second=0))
+    assert spend(budget) == 0
+    for expected in (0, 0, 0, 0, 1, 0, 0, 0, 0, 1):
+        budget.deposit(time.now)
+        assert spend(budget) == expected
+
+
+def test_a_refusal_is_counted(time: Fake) -> None:
+    """Rejections are a number that an operator watches."""
+    budget = Budget(RetryBudget(ratio=0, min_per_second=0.1))
+    assert [budget.withdraw() for _ in range(3)] == [True, False, False]
+    assert budget.rejections == 2
+
+
+def test_a_spent_budget_refills_after_its_window(time: Fake) -> None:
+    """What was spent is forgotten when it is older than the window, and not before."""
+    budget = Budget(RetryBudget())
+    assert spend(budget) == 100
+    time.now += 9.9
+    assert budget.balance() == 0
+    time.now += 1.2
+    assert budget.balance() == 100
+    assert spend(budget) == 100
+
+
+def test_what_calls_earned_is_forgotten_too(time: Fake) -> None:
+    """Yesterday's traffic pays for no retry of today."""
+    budget = Budget(RetryBudget(ratio=0.2, min_per_second=0))
+    for _ in range(100):
+        budget.deposit(time.now)
+    assert budget.balance() == pytest.approx(20)
+    time.now += 11.1
+    assert budget.balance() == 0
+
+
+def test_a_long_silence_forgets_everything(time: Fake) -> None:
+    """Days later the account is that of a new client."""
+    budget = Budget(RetryBudget())
+    spend(budget)
+    time.now += 1e6
+    assert budget.balance() == 100
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("window", [1.0, 10.0, 60.0])
+def test_no_window_sees_more_than_its_share(time: Fake, seed: int, window: float) -> None:
+    """Whenever calls and failures come: retries in any window stay under ratio x calls + the floor."""
+    dice, policy = random.Random(seed), RetryBudget(ratio=0.2, min_per_second=10 / window, window=window)
+    budget, calls, retries = Budget(policy), list[float](), list[float]()
+    for _ in range(1500):
+        time.now += dice.choice([0, 0, 0.001, 0.01, 0.1, 1]) * window * dice.random()
+        if dice.random() < 0.4:
+            budget.deposit(time.now)
+            calls.append(time.now)
+        elif budget.withdraw():
+            retries.append(time.now)
+    assert len(retries) > 10
+    assert budget.rejections
+    for end in retries:
+        # The account counts in tenths of a window: calls of up to a tenth more are in it.
+        earned = sum(end - 1.1 * window <= call <= end for call in calls)
+        spent = sum(end - window < retry <= end for retry in retries)
+        assert spent <= policy.ratio * earned + policy.min_per_second * window + 1e-9
+
+
+def test_a_full_outage_costs_a_fifth_more_than_it_offers(time: Fake) -> None:
+    """100 calls a second for a minute, each asking for all its retries: 1.2 times and the floor."""
+    budget, retries = Budget(RetryBudget()), 0
+    for _ in range(6000):
+        time.now += 0.01
+        budget.deposit(time.now)
+        retries += sum(budget.withdraw() for _ in range(3))
+    assert 0.2 * 6000 <= retries <= 0.2 * 6000 + 10 * 60 + 100
