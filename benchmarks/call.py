@@ -16,13 +16,16 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
+import gql
 import httpx
 import orjson
 import tenacity
 from aiographql.client import GraphQLClient
 from aiographql.client.exceptions import GraphQLTransportException
+from gql.transport.aiohttp import AIOHTTPTransport
 
 from benchmarks.canned import canned_server
 from graphql_prod import ProductionClient
@@ -50,6 +53,17 @@ def query_of(client: GraphQLClient) -> Contender:
 
     async def call() -> object:
         return await client.query(QUERY, variables=VARIABLES)
+
+    return call
+
+
+def gql_of(session: Any) -> Contender:
+    """One query through gql, whose document is parsed beforehand as its documentation says."""
+    document = gql.gql(QUERY)
+    document.variable_values = VARIABLES
+
+    async def call() -> object:
+        return await session.execute(document)
 
     return call
 
@@ -87,6 +101,8 @@ async def contenders(url: str, tasks: int, stack: AsyncExitStack) -> dict[str, C
 
     as_constructed = stock()
     stack.push_async_callback(as_constructed.close)
+    transport = AIOHTTPTransport(url=url, headers=auth, client_session_args={"trust_env": False})
+    peer = await stack.enter_async_context(gql.Client(transport=transport))
     owned = await stack.enter_async_context(ours())
     owned_httpx = await stack.enter_async_context(ours(backend="httpx"))
     return {
@@ -94,6 +110,7 @@ async def contenders(url: str, tasks: int, stack: AsyncExitStack) -> dict[str, C
         "raw aiohttp + orjson": raw(shared, url),
         "stock, as constructed": query_of(as_constructed),
         "stock, httpx": query_of(stock(session=plain_httpx)),
+        "gql 4": gql_of(peer),
         "guide's recipe (tenacity)": recipe(stock(session=shared)),
         "ours, owned aiohttp": query_of(owned),
         "ours, given aiohttp": query_of(ours(session=given)),
@@ -140,7 +157,7 @@ def show(tasks: int, figures: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--calls", type=int, default=600)
     arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--tasks", type=int, nargs="+", default=[1, 20, 100])

@@ -125,8 +125,12 @@ class Call:
                 setattr(error, name, value)
 
     def cut(self) -> None:
-        """End the call now; it raises ClientClosedError."""
-        if not self.limit.expired():
+        """End the call now; it raises ClientClosedError. From any thread."""
+        if self.task is not None:
+            self.task.get_loop().call_soon_threadsafe(self._cut)
+
+    def _cut(self) -> None:
+        if not self.done and not self.limit.expired():
             self.closing = True
             with contextlib.suppress(RuntimeError):  # its time runs out at this moment
                 self.limit.reschedule(asyncio.get_running_loop().time())

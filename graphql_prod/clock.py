@@ -19,17 +19,18 @@ class Clock:
 
     def wake(self, waiter: asyncio.Future[None], seconds: float) -> asyncio.Handle:
         """Set the waiter's result after so many seconds, unless it is done by then."""
-        return waiter.get_loop().call_later(seconds, _set, waiter)
+        return waiter.get_loop().call_later(seconds, end, waiter)
 
 
 class InstantClock(Clock):
     """Waits end at once; nothing else changes."""
 
     def wake(self, waiter: asyncio.Future[None], seconds: float) -> asyncio.Handle:
-        return waiter.get_loop().call_soon(_set, waiter)
+        return waiter.get_loop().call_soon(end, waiter)
 
 
-def _set(waiter: asyncio.Future[None]) -> None:
+def end(waiter: asyncio.Future[None]) -> None:
+    """Let whoever waits go on."""
     if not waiter.done():
         waiter.set_result(None)
 

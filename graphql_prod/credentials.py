@@ -68,9 +68,13 @@ class Credentials:
         answer = self._ask(self._renew if renews else {})
         if inspect.isawaitable(answer):
             self._flight = flight = self._start(answer, limit, renews=renews)
-            return await self._landing(flight), self.generation
+            try:
+                return await self._landing(flight), self.generation
+            except _OverdueError as error:
+                raise ProviderError from error.__cause__
+        headers = _checked(answer)
         self.generation += renews
-        return _checked(answer), self.generation
+        return headers, self.generation
 
     def _ask(self, arguments: dict[str, Any]) -> Headers | Awaitable[Headers]:
         try:
@@ -97,11 +101,18 @@ class Credentials:
         deadline = asyncio.timeout(None if limit is None else limit + 1)
         try:
             async with deadline:
-                headers = await answer
+                headers = _checked(await answer)
         except Exception as error:
+            if isinstance(error, ProviderError):
+                raise
             raise (_OverdueError if deadline.expired() else ProviderError) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ProviderError from error  # the provider's own affair: nobody cancelled the call
         self.generation += renews
-        return _checked(headers)
+        return headers
 
     def _landed(self, task: asyncio.Task[Headers]) -> None:
         if self._flight is not None and self._flight.task is task:
@@ -121,9 +132,11 @@ class Credentials:
 
 
 def _checked(headers: object) -> Headers:
-    if isinstance(headers, Mapping):
-        return headers
-    raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
+    if not isinstance(headers, Mapping):
+        raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
+    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise ProviderError from TypeError("names and values of headers must be texts")
+    return headers
 
 
 def _renewing(provider: HeadersProvider) -> dict[str, Any]:

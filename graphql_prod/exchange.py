@@ -170,7 +170,7 @@ class ShieldedExchange(Exchange):
         self._abandoned = abandoned
 
     async def request(self, **options: Any) -> httpx.Response:
-        self.sent = None
+        self.sent = False if self._client.is_closed else None
         response = await shielded(self._client.request(**options), self._abandoned)
         self.sent = True
         self.status = response.status_code

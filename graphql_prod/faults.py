@@ -146,7 +146,13 @@ _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
     (OSError, _LOST),
 )
 # Broken off in mid-handshake: as transient as any lost connection.
-_TRANSIENT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_TRANSIENT_TLS = (
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    ssl.SSLSyscallError,
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+)
 
 
 def classify(error: BaseException, *, sent: bool | None = None) -> Fault:

@@ -18,6 +18,8 @@ State = Literal["open", "draining", "closing", "closed"]
 
 # Kubernetes kills 30 s after SIGTERM.
 CLOSE_DEADLINE = 25.0
+# Long enough for what a healthy server answers; nobody waits for the others.
+ABANDONED_GRACE = 1.0
 
 
 class Lifecycle:
@@ -68,8 +70,7 @@ class Lifecycle:
     def leave(self, call: Call) -> None:
         """End a call."""
         self.calls.discard(call)
-        if self._left is not None:
-            self._left.set()
+        self._look_again()
 
     async def pause(self, seconds: float) -> bool:
         """Wait; False if the client began to close meanwhile. Safe to cancel."""
@@ -105,14 +106,17 @@ class Lifecycle:
         call = CURRENT.get()
         if call is not None and call.task is asyncio.current_task():
             self._exempt.update(call.lineage())
-            if self._left is not None:
-                self._left.set()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Have the closing task count anew; it may wait on another loop than this one."""
+        if self._left is not None and self._closing is not None and not self._closing.done():
+            self._closing.get_loop().call_soon_threadsafe(self._left.set)
 
     async def _close(self, deadline: float) -> None:
         self.state = "draining"
         for waiter in list(self._pauses):
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
         for subscription in self.subscriptions:
             subscription.cancel()
         try:
@@ -132,18 +136,19 @@ class Lifecycle:
         await asyncio.wait(
             {drained, hurried}, timeout=max(0.0, deadline), return_when=asyncio.FIRST_COMPLETED
         )
+        if drained.done() and self.abandoned:
+            await asyncio.wait(self.abandoned, timeout=min(ABANDONED_GRACE, deadline))
         hurried.cancel()
         for call in self.calls - self._exempt:
             call.cut()
+        await drained
         for task in self.abandoned:
             task.cancel()
-        await drained
-        await asyncio.wait(self.subscriptions) if self.subscriptions else None
+        if self.subscriptions:
+            await asyncio.wait(self.subscriptions)
 
     async def _all_left(self) -> None:
         self._left = asyncio.Event()
         while self.calls - self._exempt:
             self._left.clear()
             await self._left.wait()
-        if self.abandoned:
-            await asyncio.wait(self.abandoned)

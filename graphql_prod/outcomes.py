@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
+from multidict import CIMultiDict
 
 from graphql_prod import faults
 from graphql_prod.documents import Operation
@@ -153,7 +154,7 @@ def _of_status(
         _status_text(status, exchange, call, host),
         response=response,
         status=status,
-        headers=exchange.headers,
+        headers=CIMultiDict(exchange.headers.items()),
         retry_after=wait,
     )
     translated.__cause__ = error

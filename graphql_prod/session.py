@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import sys
 import warnings
@@ -15,26 +16,30 @@ from aiographql.client.transport import (
     AiohttpSubscriptionTransport,
     AiohttpTransport,
     HttpxTransport,
-    WebsocketSubscriptionTransport,
 )
 
 from graphql_prod._version import __version__
 from graphql_prod.call import CURRENT
+from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.exchange import AiohttpExchange, Exchange, HttpxExchange, ShieldedExchange
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
+from graphql_prod.upgrades import WireWebsockets, no_redirects
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     import httpx
-    from aiographql.client import GraphQLRequest, GraphQLTransport
-    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client import GraphQLTransport
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
-    from aiographql.client.transport.base import GraphQLWebSocketResponse
 
     from graphql_prod.wire import Wire
 
 Backend = Literal["aiohttp", "httpx"]
+
+# Seconds given to another loop for the closing of its session.
+ELSEWHERE = 2.0
 
 
 class Session:
@@ -51,6 +56,10 @@ class Session:
     def exchange(self) -> Exchange:
         """A stand-in for this session, for one attempt."""
         raise NotImplementedError
+
+    def for_upgrades(self) -> aiohttp.ClientSession | None:
+        """The aiohttp session that subscriptions share; None where there is none."""
+        return self.native
 
     def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         """Keyword arguments for one request, remembered for the policies in use."""
@@ -128,11 +137,12 @@ class OwnedSession(Session):
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
         self.subscriptions: set[asyncio.Task[Any]] = set()
         self.wire = wire
+        self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 # The gate counts requests and subscriptions are counted too: nobody waits in here.
                 limit=pool.request_connections + pool.subscriptions,
-                keepalive_timeout=pool.keepalive,
+                **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -142,10 +152,35 @@ class OwnedSession(Session):
             trust_env=wire.trust_env,
             trace_configs=traces,
         )
+        self._resources = contextlib.AsyncExitStack()
+        self._resources.push_async_callback(self.native.close)
+        self._keeper = _keeper(self._resources)
+        with contextlib.suppress(StopIteration):
+            self._keeper.__anext__().send(None)  # begins it, which makes it known to the loop
+
+    def for_upgrades(self) -> aiohttp.ClientSession:
+        if self._upgrading is None:
+            # A session of their own on the same pool: the hook against redirects would cost every call.
+            self._upgrading = aiohttp.ClientSession(
+                connector=self.native.connector,
+                connector_owner=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT},
+                proxy=self.wire.proxy,
+                trust_env=self.wire.trust_env,
+                trace_configs=[no_redirects()],
+            )
+            self._resources.push_async_callback(self._upgrading.close)
+        return self._upgrading
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has been closed, by us or by the end of its loop."""
+        return self.native.closed
 
     async def close(self) -> None:
         """Close the session and its connections."""
-        await self.native.close()
+        await self._keeper.aclose()
 
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""
@@ -153,6 +188,18 @@ class OwnedSession(Session):
         if self.subscriptions:
             await asyncio.wait(self.subscriptions)
         await self.close()
+
+
+async def _keeper(resources: contextlib.AsyncExitStack) -> AsyncGenerator[None, None]:
+    """Holds resources until it is closed, at the latest at the end of the loop it was begun on.
+
+    A loop closes the asynchronous generators begun on it before it ends (``shutdown_asyncgens``), and those
+    that are collected: so a session that nobody closed leaves no open sockets behind a closed loop.
+    """
+    try:
+        yield
+    finally:
+        await resources.aclose()
 
 
 class OwnedAiohttp(OwnedSession):
@@ -194,6 +241,7 @@ class OwnedHttpx(OwnedSession):
             headers={"User-Agent": USER_AGENT},
             trust_env=False,
         )
+        self._resources.push_async_callback(self.client.aclose)
 
     def exchange(self) -> Exchange:
         return HttpxExchange(self.client, self.wire.max_response_bytes)
@@ -205,26 +253,6 @@ class OwnedHttpx(OwnedSession):
         # What httpx calls pool is aiohttp's limit for a whole connect, name look-up included.
         limits["pool"] = limits["connect"]
         return {"timeout": httpx.Timeout(**limits)}
-
-    async def close(self) -> None:
-        await self.client.aclose()
-        await super().close()
-
-
-class WireWebsockets(WebsocketSubscriptionTransport):
-    """The stock transport over websockets, with our TLS and proxy; the environment only when asked for."""
-
-    def __init__(self, endpoint: str, wire: Wire) -> None:
-        super().__init__(endpoint)
-        self._wire = wire
-
-    async def subscribe(
-        self, endpoint: str, request: GraphQLRequest, serializer: GraphQLSerializer, **kwargs: Any
-    ) -> GraphQLWebSocketResponse:
-        kwargs.setdefault("proxy", self._wire.proxy or (True if self._wire.trust_env else None))
-        if self._wire.tls is not None and endpoint.startswith(("https", "wss")):
-            kwargs.setdefault("ssl", self._wire.tls)
-        return await super().subscribe(endpoint, request, serializer, **kwargs)
 
 
 class Sessions:
@@ -241,7 +269,7 @@ class Sessions:
         self._endpoint = endpoint
         self._pool = pool
         self._wire = wire
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], OwnedSession] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
         self._given = None if given is None else self.wrap(given)
@@ -292,8 +320,8 @@ class Sessions:
 
     def _retire(self, owned: OwnedSession) -> None:
         task = asyncio.create_task(owned.retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[task] = owned
+        task.add_done_callback(lambda done: self._retiring.pop(done, None))
 
     def subscription_transport(
         self, endpoint: str, session: GraphQLSession | None
@@ -301,8 +329,9 @@ class Sessions:
         """The stock transport for one subscription, over the session that is in use."""
         if self.backend == "httpx":
             return WireWebsockets(endpoint, self._wire)
-        used: Any = session or self.current().native
-        return AiohttpSubscriptionTransport(endpoint, session=used)
+        if session is None:
+            session = self.current().for_upgrades()
+        return AiohttpSubscriptionTransport(endpoint, session=session)  # type: ignore[arg-type]
 
     def hold(self, subscription: asyncio.Task[Any] | None) -> None:
         """Keep the session in use open, although it may grow too old, until the subscription ends."""
@@ -317,22 +346,25 @@ class Sessions:
         return (gate.limit - gate.free, gate.waiting, gate.limit) if gate else (0, 0, 0)
 
     async def close(self) -> None:
-        """Close what we opened, on whichever loop, and end what was abandoned."""
+        """Close what we opened, on whichever loop."""
         here = asyncio.get_running_loop()
         owned, self._owned, self._last = self._owned, {}, None
-        for task in self.abandoned.tasks | self._retiring:
-            task.cancel()
-        for loop, session in owned.items():
-            if loop is here:
+        retiring, self._retiring = self._retiring, {}
+        for session in (*owned.values(), *retiring.values()):
+            if session.loop is here:
                 await session.close()
-            elif not loop.is_closed() and loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+            elif session.loop.is_running():
+                there = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
+                # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
+                await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
+        for task in retiring:
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     def __del__(self) -> None:
-        if getattr(self, "_owned", None):
+        if any(not owned.closed for owned in getattr(self, "_owned", {}).values()):
             warnings.warn(
-                f"a ProductionClient for {self._endpoint.partition('?')[0].rpartition('@')[2]} was collected "
-                "with its session open; use `async with client:` or `await client.close()`",
+                f"a ProductionClient for {redacted(self._endpoint)} was collected with its session open; "
+                "use `async with client:` or `await client.close()`",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,

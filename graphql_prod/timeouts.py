@@ -61,7 +61,7 @@ PRESETS = {
 
 
 def timeout_policy(value: object) -> object:
-    """A preset's name or a number of seconds in all, made a policy; anything else is left as it is."""
+    """A preset's name, made its policy; anything else is left as it is."""
     if isinstance(value, str):
         preset = PRESETS.get(value.lower())
         if preset is None:

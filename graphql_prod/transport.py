@@ -18,7 +18,7 @@ from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
-from graphql_prod.retry import worth_repeating
+from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
-    from graphql_prod.retry import Attempt, Budget
+    from graphql_prod.retry import Budget
     from graphql_prod.session import Session, Sessions
 
 logger = logging.getLogger("graphql_prod")
@@ -128,6 +128,8 @@ class ProductionTransport(GraphQLTransport):
             self._lifecycle.leave(call)
             if call.parent is not None:
                 call.parent.absorb(call)
+            # Handles of the connection keep this call's context; they shall not keep its answer too.
+            call.exchange = None
 
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
@@ -166,7 +168,7 @@ class ProductionTransport(GraphQLTransport):
             call.exchange = None
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
-                logger.info("%s refused the credentials, new ones are asked for", self.host)
+                self._tell_refusal(call, attempt)
                 continue
             if attempt is None:
                 assert response is not None  # noqa: S101 -- no record means a good answer
@@ -176,6 +178,15 @@ class ProductionTransport(GraphQLTransport):
             if wait is None or not await self._paused(call, attempt, wait):
                 return _end(attempt)
             self.retries += 1
+
+    def _tell_refusal(self, call: Call, attempt: Attempt | None) -> None:
+        refusal = attempt or Attempt(Reach.ANSWERED, "error code")
+        logger.info(
+            "%s refused the credentials of attempt %d, new ones are asked for",
+            self.host,
+            call.attempts,
+            extra=_facts(self.host, call, refusal) | {"wait": 0.0},
+        )
 
     async def _authorized(
         self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: int | None

@@ -237,6 +237,16 @@ class TestDraining:
             await asyncio.wait_for(closing, 10)
             gate.set()
 
+    async def test_a_call_that_was_given_up_does_not_hold_up_the_close(
+        self, server: ScriptedServer, backend: Backend, owner: Owner
+    ) -> None:
+        """Nobody waits for its answer any more, so closing does not either."""
+        server.script(Answer.hang())
+        async with client_of(server.url, backend, owner) as client:
+            with pytest.raises(RequestTimeoutError):
+                await client.with_options(timeout=0.1).query("{ hello }")
+            await asyncio.wait_for(client.close(), 2)
+
     async def test_subscriptions_are_ended(self, server: ScriptedServer, backend: Backend) -> None:
         """An active subscription ends with the client, and its socket with it."""
         server.tick = 0.005

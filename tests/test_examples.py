@@ -10,6 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXPECTED = {
+    "credentials.py": ["answered: 20 of 20", "new tokens asked for: 1"],
+    "settings.py": [
+        "Hello, world!",
+        "retry: RetryPolicy(attempts=6",
+        "total: 5.0 s",
+        "retry.attempts (from GRAPHQL_PROD_RETRY__ATTEMPTS)",
+    ],
     "migration.py": ["GraphQLClient    failed:", "ProductionClient Hello, Ada!"],
     "mutations.py": [
         "attempts=1 may_have_executed=True",

@@ -584,11 +584,13 @@ class TestLoops:
             await asyncio.sleep(0)
         gate.set()
         try:
-            done, _ = await asyncio.wait({closing}, timeout=5)
+            # Shorter than pool.keepalive, whose timer would wake a loop that nobody else woke.
+            done, _ = await asyncio.wait({closing}, timeout=2.5)
         finally:
             through.set()
         assert await asyncio.wait_for(elsewhere, 10) == HELLO
-        assert done
+        await asyncio.wait_for(closing, 10)
+        assert done, "the end of the call did not wake the loop that closes"
         assert client.state == "closed"
 
     async def test_leaving_by_an_exception_cuts_a_call_on_another_loop(

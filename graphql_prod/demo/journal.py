@@ -28,16 +28,19 @@ class Failed:
 def listening(heard: Callable[[Failed], None]) -> Iterator[None]:
     """Inside the block, ``heard`` is called for each attempt that fails and is not the call's last."""
     logger, handler = logging.getLogger("graphql_prod"), _Handler(heard)
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)  # refused credentials are told there
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
 
 
 class _Handler(logging.Handler):
     def __init__(self, heard: Callable[[Failed], None]) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:

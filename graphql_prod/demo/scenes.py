@@ -76,6 +76,20 @@ async def marked_mutation(stage: Stage) -> Any:
     return answer
 
 
+async def expired_token(stage: Stage) -> Any:
+    """The token was good a moment ago."""
+    stage.server.on("Token", Answer.page(401))
+    return await stage.client.query("query Token { hello }")
+
+
+async def settings_file(stage: Stage) -> Any:
+    """The retry policy comes from a file: 2 attempts, 0.1 s apart."""
+    stage.server.on("Settings", Answer.page(502))
+    settings = "[retry]\nattempts = 2\nwait_initial = 0.1\njitter = 'none'\n"
+    async with stage.made_of(settings) as client:
+        return await client.query("query Settings { hello }")
+
+
 async def login_page(stage: Stage) -> Any:
     """A portal in between answers everything with its login page, under a 200."""
     stage.server.always(Answer.login_page(), "Login")
@@ -85,6 +99,11 @@ async def login_page(stage: Stage) -> Any:
 def answered(outcome: Outcome, requests: int) -> bool:
     """Whether a real answer came, after so many requests had reached the server."""
     return outcome.kind == "answer" and len(outcome.requests) == requests
+
+
+def other_token(requests: Sequence[ReceivedRequest]) -> bool:
+    """Whether each request came with a token of its own."""
+    return len({request.headers.get("Authorization") for request in requests}) == len(requests)
 
 
 def one_key(requests: Sequence[ReceivedRequest]) -> bool:
@@ -129,6 +148,18 @@ SCENES = (
         "repeated under one idempotency key: a server that knows keys executes it once",
         marked_mutation,
         lambda end: answered(end, requests=2) and one_key(end.requests) and end.executions == 1,
+    ),
+    Scene(
+        "the token expires",
+        "asks its headers_provider for a new one, once, and repeats the call",
+        expired_token,
+        lambda end: answered(end, requests=2) and other_token(end.requests),
+    ),
+    Scene(
+        "settings from a file",
+        "a client made by from_config() does as the file says",
+        settings_file,
+        lambda end: answered(end, requests=2) and 0.1 <= end.seconds < 1.0,
     ),
     Scene(
         "login page, status 200",

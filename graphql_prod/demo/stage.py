@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiographql.client import GraphQLClient
@@ -18,6 +20,7 @@ from graphql_prod.testing import FaultyProxy, ScriptedServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from graphql_prod.credentials import HeadersProvider
     from graphql_prod.session import Backend
 
 Cast = Literal["graphql_prod", "stock"]
@@ -38,6 +41,19 @@ class Stage:
     proxy: FaultyProxy
     tell: Callable[[str], None] = lambda _: None
     """Puts a line about the network or the server into the timeline."""
+
+    @contextlib.asynccontextmanager
+    async def made_of(self, settings: str) -> AsyncIterator[GraphQLClient]:
+        """Our client, made of a settings file; the stock client, which reads none, as it is."""
+        if not isinstance(self.client, ProductionClient):
+            yield self.client
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "client.toml"
+            file.write_text(f'endpoint = "{self.client.endpoint}"\n{settings}', encoding="utf-8")
+            self.tell("the client is made of client.toml")
+            async with ProductionClient.from_config(file, validate=False) as client:
+                yield client
 
     def tuned(self, **options: Any) -> GraphQLClient:
         """Our client with these options of ``with_options``; the stock client, which has none, as it is."""
@@ -72,18 +88,37 @@ async def staged(cast: Cast, backend: Backend) -> AsyncIterator[Stage]:
     async with (
         ScriptedServer() as server,
         FaultyProxy(server.port) as proxy,
-        make(cast, proxy.url_for(server.path), backend) as client,
+        make(cast, proxy.url_for(server.path), backend, headers_provider=Tokens()) as client,
     ):
         yield Stage(cast, client, server, proxy)
 
 
-def make(cast: Cast, url: str, backend: Backend, config: ProductionConfig | None = None) -> GraphQLClient:
+class Tokens:
+    """Hands out a token, and a new one when the old one was refused."""
+
+    def __init__(self) -> None:
+        self._issued = 1
+
+    def __call__(self, refresh: bool = False) -> dict[str, str]:
+        self._issued += refresh
+        return {"Authorization": f"Bearer token-{self._issued}"}
+
+
+def make(
+    cast: Cast,
+    url: str,
+    backend: Backend,
+    config: ProductionConfig | None = None,
+    headers_provider: HeadersProvider | None = None,
+) -> GraphQLClient:
     """A client. Neither validates, so that the requests counted are the scenes' own.
 
-    ``config`` is for ours; None takes the show's retry policy.
+    ``config`` is for ours; None takes the show's retry policy. The stock client takes no provider.
     """
     if cast == "graphql_prod":
         config = config or ProductionConfig(retry=retry())
-        return ProductionClient(url, validate=False, backend=backend, config=config)
+        return ProductionClient(
+            url, validate=False, backend=backend, config=config, headers_provider=headers_provider
+        )
     transport = AiohttpTransport(url) if backend == "aiohttp" else HttpxTransport(url)
     return GraphQLClient(url, validate=False, transport=transport)

@@ -61,6 +61,8 @@ def last_fate(outcome: Outcome) -> str:
 
 def decision(failed: Failed) -> str:
     """What the client does about it."""
+    if failed.status == 401:
+        return "asks for a new token, tries again"
     return (
         "gives up: retry budget spent" if failed.wait is None else f"waits {failed.wait:.2f} s, tries again"
     )

@@ -1,0 +1,41 @@
+"""WebSocket upgrades of our own sessions are not redirected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from graphql_prod import ProductionClient, TransportError
+from graphql_prod.testing import Answer, ScriptedServer
+
+if TYPE_CHECKING:
+    from conftest import Backend
+
+SECRET = "s3cret-key"
+
+
+async def test_a_redirect_of_an_upgrade_is_not_followed(server: ScriptedServer, backend: Backend) -> None:
+    """Headers and connection_init stay with the endpoint: the redirect's target hears nothing."""
+    async with ScriptedServer() as target:
+        location = f"http://localhost:{target.port}/graphql?token={SECRET}"
+        server.on_connect = lambda _: Answer.redirect(location, 307)
+        headers = {"X-Api-Key": SECRET}
+        async with ProductionClient(server.url, headers, validate=False, backend=backend) as client:
+            subscription = await client.subscribe("subscription { count }")
+            assert subscription.task is not None
+            with pytest.raises(TransportError, match="redirect to localhost") as caught:
+                await subscription.task
+        assert SECRET not in str(caught.value)
+        assert len(server.upgrades) == 1
+        assert not target.upgrades + target.requests
+
+
+async def test_a_refused_upgrade_is_the_librarys_own_error(server: ScriptedServer, backend: Backend) -> None:
+    """What is no redirect stays what it is."""
+    server.on_connect = lambda _: 503
+    async with ProductionClient(server.url, validate=False, backend=backend) as client:
+        subscription = await client.subscribe("subscription { count }")
+        assert subscription.task is not None
+        with pytest.raises(Exception, match="503"):
+            await subscription.task
