@@ -208,6 +208,22 @@ class TestProviders:
         assert tokens(server) == ["token"]
         assert caught.value.attempts == 1
 
+    async def test_another_client_fails(self, server: ScriptedServer) -> None:
+        """What went wrong in a provider's own calls is not told as the failure of the call that waits."""
+        async with ScriptedServer() as issuer, client_of(issuer.url, None) as other:
+            issuer.script(Answer.page(503), Answer.hang())
+
+            async def provider() -> dict[str, str]:
+                await other.query("{ hello }")
+                return {}
+
+            with no_waiting():
+                async with client_of(server.url, provider) as client:
+                    with pytest.raises(RequestTimeoutError) as caught:
+                        await client.with_options(timeout=0.1).query("{ hello }")
+            assert len(issuer.requests) == 2
+        assert not isinstance(caught.value.__cause__, HTTPStatusError)
+
     async def upgrade(self, server: ScriptedServer, client: Any, **arguments: Any) -> dict[str, str]:
         """What a subscription's connection_init carries; its upgrade carries the same."""
         got: asyncio.Queue[Any] = asyncio.Queue()

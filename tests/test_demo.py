@@ -135,7 +135,7 @@ def test_the_summary_names_what_the_stock_client_does(whole: Run) -> None:
     assert "GraphQLRequestException: Request" in summary
     assert "GraphQLTransportException" in summary
     assert "SILENT EMPTY DATA" in summary
-    assert re.search(r"stock client: .*\b5 x error\b.*, 1 x silent empty data", summary)
+    assert re.search(r"stock client: .*\b7 x error\b.*, 1 x silent empty data", summary)
 
 
 def test_a_pipe_gets_plain_text_of_100_columns(whole: Run) -> None:
