@@ -332,9 +332,12 @@ class ProductionClient(GraphQLClient):
         self._prod.lifecycle.admit()
         request, headers = self._prepared(request, headers)
         if self._prod.credentials is not None:
-            limit = self._prod_settings.timeout.total
-            fresh, _ = await self._prod.transport.ask(self._prod.credentials, None, limit)
-            headers = {**aligned(fresh, self._prod.header_names), **request.headers, **(headers or {})}
+            ours, settings = self._prod.transport, self._prod_settings
+            total = settings.timeout.total
+            fresh, _ = await ours.guard(settings, ours.ask, self._prod.credentials, None, total)
+            names = self._prod.header_names
+            headers = layered(layered(dict(fresh), request.headers, names), headers or {}, names)
+            request = prepared(request, {})
         if transport is None and self._prod.sockets is None:
             transport = self._prod.sessions.subscription_transport(self.endpoint, session)
         subscription = await super().subscribe(

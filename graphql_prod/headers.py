@@ -25,6 +25,7 @@ def layered(under: Mapping[str, Any], over: Mapping[str, Any], names: Mapping[st
     """One level of headers over another, spelt as they are known."""
     if not under:
         return aligned(over, names)
+    under = aligned(under, names)
     return {**under, **aligned(over, {**spellings(under), **names})}
 
 

@@ -54,7 +54,8 @@ def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None
         return False
     if answer.json.get("data") is not None and call.operation is not Operation.QUERY:
         return False
-    return any(_code(error) in call.settings.auth_error_codes for error in answer.json["errors"])
+    codes = (_code(error) for error in answer.json["errors"])
+    return any(isinstance(code, str) and code in call.settings.auth_error_codes for code in codes)
 
 
 def is_answer(json: Any) -> bool:

@@ -70,7 +70,10 @@ class Policy(BaseModel):
             made = handler(values)
         except ValidationError as error:
             given = values if isinstance(values, dict) else {}
-            raise ConfigurationError([*problems_of(cls, error), *cls._contradictions(given)]) from None
+            problems = list(problems_of(cls, error))
+            told = {problem.key for problem in problems}
+            problems += [each for each in cls._contradictions(given) if each.key not in told]
+            raise ConfigurationError(problems) from None
         named = {key: getattr(made, key) for key in made.model_fields_set}
         if problems := list(cls._contradictions(named)):
             raise ConfigurationError(problems)

@@ -62,6 +62,11 @@ PRESETS = {
 
 def timeout_policy(value: object) -> object:
     """A preset's name, made its policy; anything else is left as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ConfigurationError(
+            f"a number alone does not say which limit it is: name it (total={value}), "
+            f"or a preset: {', '.join(PRESETS)}"
+        )
     if isinstance(value, str):
         preset = PRESETS.get(value.lower())
         if preset is None:

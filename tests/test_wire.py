@@ -129,14 +129,14 @@ class TestTls:
         assert secure.requests == []
 
     @pytest.mark.parametrize("one_file", [True, False])
-    async def test_client_certificate(self, files: Files, backend: Backend, one_file: bool) -> None:
+    async def test_client_certificate(self, files: Files, one_file: bool) -> None:
         """A server that requires a certificate gets ours, from one file or two; without one it refuses."""
         own = {"cert_file": files.both} if one_file else {"cert_file": files.cert, "key_file": files.key}
         async with ScriptedServer(ssl_context=files.server_context(client_certificates=True)) as server:
-            async with client_of(server.url, backend, tls={"ca_file": files.ca, **own}) as client:
+            async with client_of(server.url, tls={"ca_file": files.ca, **own}) as client:
                 assert (await client.query("{ hello }")).data == HELLO
             retry = RetryPolicy(attempts=1)
-            async with client_of(server.url, backend, tls={"ca_file": files.ca}, retry=retry) as client:
+            async with client_of(server.url, tls={"ca_file": files.ca}, retry=retry) as client:
                 with pytest.raises(TransportError):
                     await client.query("{ hello }")
             assert len(server.requests) == 1
@@ -219,8 +219,9 @@ async def tinyproxy(folder: Path, port: int, credentials: str = "") -> AsyncIter
 
 
 class TestProxy:
-    @pytest.mark.parametrize("target", ["http", "https"])
-    @pytest.mark.parametrize("credentials", [False, True], ids=["open", "credentials"])
+    @pytest.mark.parametrize(
+        ("target", "credentials"), [("http", False), ("http", True), ("https", True)], ids=str
+    )
     async def test_through_a_real_one(
         self,
         files: Files,
@@ -344,16 +345,16 @@ class TestSize:
             with pytest.raises(TransportError, match="max_response_bytes"):
                 await client.query("{ hello }")
 
-    async def test_no_limit(self, server: ScriptedServer, backend: Backend) -> None:
+    async def test_no_limit(self, server: ScriptedServer) -> None:
         """The default is 64 MiB; None is no limit."""
         assert ProductionConfig().max_response_bytes == MAX_RESPONSE_BYTES == 64 * MIB
         body = padded(MAX_RESPONSE_BYTES + 1)
         zipped = gzip.compress(body, 1)
         headers = {"Content-Encoding": "gzip"}
         server.always(Answer(status=200, body=zipped, media_type="application/json", headers=headers))
-        async with client_of(server.url, backend, max_response_bytes=None) as client:
+        async with client_of(server.url, max_response_bytes=None) as client:
             assert len((await client.query("{ hello }")).data["hello"]) > 64 * MIB - 100
-        async with client_of(server.url, backend) as client:
+        async with client_of(server.url) as client:
             with pytest.raises(TransportError, match="max_response_bytes"):
                 await client.query("{ hello }")
 
