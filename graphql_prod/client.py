@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiographql.client import GraphQLClient
@@ -15,30 +13,25 @@ from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
 )
-from aiographql.client.transport import (
-    AiohttpTransport,
-    HttpxTransport,
-)
 
 from graphql_prod import clock
 from graphql_prod.call import CURRENT, CallSettings, Group
 from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
-from graphql_prod.errors import ConfigurationError
-from graphql_prod.headers import STOCK_HEADERS, aligned, layered, merge, spellings
+from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.lifecycle import Lifecycle
+from graphql_prod.parts import Parts, effective, require_agreement, require_texts
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, Schedule
 from graphql_prod.session import Sessions
 from graphql_prod.sources import load
-from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import graphql
     from aiographql.client import (
@@ -53,10 +46,10 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
     from cafeteria.asyncio.callbacks import CallbackType
 
-    from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.lifecycle import State
     from graphql_prod.session import Backend
+    from graphql_prod.stats import ClientStats
 
 T = TypeVar("T")
 
@@ -93,17 +86,17 @@ class ProductionClient(GraphQLClient):
         backend: Backend | None = None,
         headers_provider: HeadersProvider | None = None,
     ) -> None:
-        config = _effective(config, endpoint, headers, method, backend)
+        config = effective(config, endpoint, headers, method, backend)
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
-        _require_agreement(transport, sessions, config.backend)
+        require_agreement(transport, sessions, config.backend)
         lifecycle = Lifecycle(host_of(url))
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry), auth_error_codes=config.auth_error_codes
         )
         credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
-        self._prod = _Parts(
+        self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
             sessions=sessions,
             lifecycle=lifecycle,
@@ -194,7 +187,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
         """
         now = self._prod_settings
-        _require_texts(headers)
+        require_texts(headers)
         view = copy.copy(self)
         view._prod_root = self._prod_root or self
         view._prod_settings = CallSettings(
@@ -402,95 +395,3 @@ class ProductionClient(GraphQLClient):
         if not headers:
             return prepared(request, own), None
         return prepared(request, own), aligned(headers, {**spellings(own), **names})
-
-
-@dataclass
-class _Parts:
-    """What a client shares with its views."""
-
-    config: ProductionConfig
-    sessions: Sessions
-    lifecycle: Lifecycle
-    transport: ProductionTransport
-    sockets: GraphQLSubscriptionTransport | None
-    credentials: Credentials | None
-    introspected: float | None = None
-
-    def __post_init__(self) -> None:
-        self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
-        self.operations: dict[str, dict[str, Any]] = {
-            name: _own_settings(policy) for name, policy in self.config.operations.items()
-        }
-
-    def stats(self) -> ClientStats:
-        budget = self.transport.budget
-        return ClientStats(
-            state=self.lifecycle.state,
-            in_flight=len(self.lifecycle.calls),
-            subscriptions=len(self.lifecycle.subscriptions),
-            retries=self.transport.retries,
-            budget=None if budget is None else budget.balance(),
-            budget_rejections=0 if budget is None else budget.rejections,
-            pool=PoolStats(*self.sessions.usage()),
-            schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
-        )
-
-
-def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
-    own: dict[str, Any] = {}
-    if policy.timeout is not None:
-        own["timeout"] = policy.timeout
-    if policy.retry is not None:
-        own["schedule"] = Schedule.of(policy.retry)
-    return own
-
-
-def _effective(
-    config: ProductionConfig | None,
-    endpoint: str,
-    headers: Any,
-    method: str | None,
-    backend: Backend | None,
-) -> ProductionConfig:
-    """The settings with the constructor's arguments over them, checked together."""
-    config = ProductionConfig() if config is None else config
-    if not isinstance(config, ProductionConfig):
-        raise ConfigurationError(
-            f"config must be a ProductionConfig, not {type(config).__name__}; "
-            "settings in other forms go through from_config()"
-        )
-    named = {key: getattr(config, key) for key in config.model_fields_set}
-    given = {"endpoint": endpoint, "method": method, "backend": backend}
-    named.update((key, value) for key, value in given.items() if value is not None)
-    if headers is not None and not (
-        isinstance(headers, Mapping) and all(isinstance(n, str) for n in headers)
-    ):
-        named["headers"] = headers  # refused below, with whatever else is wrong
-    elif config.headers or headers:
-        named["headers"] = merge(config.headers, headers or {})
-    return ProductionConfig(**named)
-
-
-def _require_texts(headers: object) -> None:
-    if headers is None:
-        return
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(part, str) for pair in headers.items() for part in pair
-    ):
-        raise ConfigurationError("headers must be a mapping of texts to texts")
-
-
-def _require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:
-    kinds: dict[type[Any], Backend] = {AiohttpTransport: "aiohttp", HttpxTransport: "httpx"}
-    backend = next((name for kind, name in kinds.items() if isinstance(transport, kind)), None)
-    if backend is None or backend == sessions.backend:
-        return
-    if sessions.given is not None:
-        raise ConfigurationError(
-            f"transport and session contradict each other: the transport is one of {backend}, the session "
-            f"one of {sessions.backend}; leave one of them out"
-        )
-    if asked is not None:
-        raise ConfigurationError(
-            f"transport and backend={asked!r} contradict each other: the transport is one of {backend}"
-        )

@@ -153,6 +153,7 @@ class ProductionTransport(GraphQLTransport):
             if credentials is not None:
                 request, generation = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
+            sent_before = call.sent
             attempt: Attempt | None
             response: GraphQLResponse | None = None
             try:
@@ -168,6 +169,7 @@ class ProductionTransport(GraphQLTransport):
             call.exchange = None
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
+                call.sent = sent_before  # what was refused was not executed
                 self._tell_refusal(call, attempt)
                 continue
             if attempt is None:

@@ -1,0 +1,121 @@
+"""What a client is made of and shares with its views; the checks that come before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiographql.client.transport import AiohttpTransport, HttpxTransport
+
+from graphql_prod import clock
+from graphql_prod.config import ProductionConfig
+from graphql_prod.errors import ConfigurationError
+from graphql_prod.headers import STOCK_HEADERS, merge, spellings
+from graphql_prod.retry import Schedule
+from graphql_prod.stats import ClientStats, PoolStats
+
+if TYPE_CHECKING:
+    from aiographql.client import GraphQLTransport
+    from aiographql.client.transport import GraphQLSubscriptionTransport
+
+    from graphql_prod.config import OperationPolicy
+    from graphql_prod.credentials import Credentials
+    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.session import Backend, Sessions
+    from graphql_prod.transport import ProductionTransport
+
+
+@dataclass
+class Parts:
+    """What a client shares with its views."""
+
+    config: ProductionConfig
+    sessions: Sessions
+    lifecycle: Lifecycle
+    transport: ProductionTransport
+    sockets: GraphQLSubscriptionTransport | None
+    credentials: Credentials | None
+    introspected: float | None = None
+
+    def __post_init__(self) -> None:
+        self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+        self.operations: dict[str, dict[str, Any]] = {
+            name: _own_settings(policy) for name, policy in self.config.operations.items()
+        }
+
+    def stats(self) -> ClientStats:
+        budget = self.transport.budget
+        return ClientStats(
+            state=self.lifecycle.state,
+            in_flight=len(self.lifecycle.calls),
+            subscriptions=len(self.lifecycle.subscriptions),
+            retries=self.transport.retries,
+            budget=None if budget is None else budget.balance(),
+            budget_rejections=0 if budget is None else budget.rejections,
+            pool=PoolStats(*self.sessions.usage()),
+            schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
+        )
+
+
+def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    if policy.timeout is not None:
+        own["timeout"] = policy.timeout
+    if policy.retry is not None:
+        own["schedule"] = Schedule.of(policy.retry)
+    return own
+
+
+def effective(
+    config: ProductionConfig | None,
+    endpoint: str,
+    headers: Any,
+    method: str | None,
+    backend: Backend | None,
+) -> ProductionConfig:
+    """The settings with the constructor's arguments over them, checked together.
+
+    :raises ConfigurationError: listing every problem.
+    """
+    config = ProductionConfig() if config is None else config
+    if not isinstance(config, ProductionConfig):
+        raise ConfigurationError(
+            f"config must be a ProductionConfig, not {type(config).__name__}; "
+            "settings in other forms go through from_config()"
+        )
+    named = {key: getattr(config, key) for key in config.model_fields_set}
+    given = {"endpoint": endpoint, "method": method, "backend": backend}
+    named.update((key, value) for key, value in given.items() if value is not None)
+    if headers is not None and not (
+        isinstance(headers, Mapping) and all(isinstance(n, str) for n in headers)
+    ):
+        named["headers"] = headers  # refused below, with whatever else is wrong
+    elif config.headers or headers:
+        named["headers"] = merge(config.headers, headers or {})
+    return ProductionConfig(**named)
+
+
+def require_texts(headers: object) -> None:
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping) or not all(
+        isinstance(part, str) for pair in headers.items() for part in pair
+    ):
+        raise ConfigurationError("headers must be a mapping of texts to texts")
+
+
+def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:
+    kinds: dict[type[Any], Backend] = {AiohttpTransport: "aiohttp", HttpxTransport: "httpx"}
+    backend = next((name for kind, name in kinds.items() if isinstance(transport, kind)), None)
+    if backend is None or backend == sessions.backend:
+        return
+    if sessions.given is not None:
+        raise ConfigurationError(
+            f"transport and session contradict each other: the transport is one of {backend}, the session "
+            f"one of {sessions.backend}; leave one of them out"
+        )
+    if asked is not None:
+        raise ConfigurationError(
+            f"transport and backend={asked!r} contradict each other: the transport is one of {backend}"
+        )
