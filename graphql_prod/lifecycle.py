@@ -18,6 +18,8 @@ State = Literal["open", "draining", "closing", "closed"]
 
 # Kubernetes kills 30 s after SIGTERM.
 CLOSE_DEADLINE = 25.0
+# Seconds for what has been cut to come to its end.
+STRAGGLERS = 2.0
 # Long enough for what a healthy server answers; nobody waits for the others.
 ABANDONED_GRACE = 1.0
 
@@ -141,11 +143,13 @@ class Lifecycle:
         hurried.cancel()
         for call in self.calls - self._exempt:
             call.cut()
-        await drained
         for task in self.abandoned:
             task.cancel()
-        if self.subscriptions:
-            await asyncio.wait(self.subscriptions)
+        # Bounded: a transport of the user's may swallow the cancel, a dead peer never answers the close.
+        await asyncio.wait({drained, *self.subscriptions}, timeout=STRAGGLERS)
+        drained.cancel()
+        for task in self.abandoned:
+            task.cancel()
 
     async def _all_left(self) -> None:
         self._left = asyncio.Event()

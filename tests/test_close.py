@@ -599,3 +599,36 @@ class TestFromWithin:
         await asyncio.wait_for(closed.wait(), 10)
         assert client.state == "closed"
         assert not subscription.active()
+
+
+class Deaf:
+    """A transport that does not let itself be cancelled until it is told to end."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = asyncio.Event(), asyncio.Event()
+
+    async def request(self, *_: Any, **__: Any) -> Any:
+        self.begun.set()
+        while not self.end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.end.wait()
+        raise OSError("over")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_a_transport_that_swallows_the_cut_does_not_hold_up_the_close() -> None:
+    """Closing is bounded, whatever a custom transport does with a cancel."""
+    transport = Deaf()
+    client = ProductionClient("http://h.example/graphql", validate=False, transport=transport)
+    call = asyncio.create_task(client.query("{ hello }"))
+    await transport.begun.wait()
+    with contextlib.suppress(ZeroDivisionError):
+        async with asyncio.timeout(10), client:
+            raise ZeroDivisionError
+    assert client.state == "closed"
+    assert not call.done()
+    transport.end.set()
+    with pytest.raises(OSError, match="over"):
+        await call
