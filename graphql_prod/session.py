@@ -154,6 +154,8 @@ class OwnedSession(Session):
         )
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
+        self._ended: list[bool] = []
+        self._resources.callback(self._ended.append, True)
         self._keeper = _keeper(self._resources)
         with contextlib.suppress(StopIteration):
             self._keeper.__anext__().send(None)  # begins it, which makes it known to the loop
@@ -175,8 +177,11 @@ class OwnedSession(Session):
 
     @property
     def closed(self) -> bool:
-        """Whether the session has been closed, by us or by the end of its loop."""
-        return self.native.closed
+        """Whether the session has been closed, by us or by the end of its loop.
+
+        Not asked of the session itself: when all of this is collected, it may have been told before us.
+        """
+        return bool(self._ended)
 
     async def close(self) -> None:
         """Close the session and its connections."""

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 Backend = Literal["aiohttp", "httpx"]
 
-gc.freeze()  # what is imported by now stays: collecting around each test looks at the test's own objects
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting around each test looks at that test's own objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["aiohttp", "httpx"])

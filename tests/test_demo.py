@@ -256,7 +256,14 @@ def test_only_the_demo_imports_rich() -> None:
 
 def test_ctrl_c_ends_it_at_once_without_a_traceback() -> None:
     """Exit status 130, as shells have it."""
-    process = subprocess.Popen([*MODULE, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*MODULE, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs, and all below them, with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "waits 1.00 s" in line:

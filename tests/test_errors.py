@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import gc
 import pickle
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +33,7 @@ from graphql_prod import (
 from graphql_prod.testing import Answer, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 Backend = Literal["aiohttp", "httpx"]
 QUERY = "query Read { counter }"
@@ -49,15 +48,6 @@ FAMILY: dict[type[GraphQLClientException], tuple[type[BaseException], ...]] = {
     ClientClosedError: (GraphQLClientException,),
     ConfigurationError: (GraphQLClientException, ValueError),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """What was imported so far is no garbage: each of the many collections looks at a test's objects only."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

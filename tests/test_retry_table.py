@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import gzip
 import heapq
 import logging
@@ -56,15 +55,6 @@ SECRETS = ("Bearer", "s3cret-header", "s3cret-query")
 
 
 # --- how a test gets its client -------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """What was imported so far is no garbage: each of the many collections looks at a test's objects only."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Connect(Protocol):
