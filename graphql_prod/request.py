@@ -6,17 +6,20 @@ import dataclasses
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequest
+from aiographql.client import DefaultGraphQLCodec, GraphQLRequest
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec
+
+# Knows no more than the one that the stock makes anew for each request.
+_CODEC = DefaultGraphQLCodec()
 
 
 class PreparedRequest(GraphQLRequest):
     """A ``GraphQLRequest`` on its way; equal to one of the same content.
 
-    The stock client copies each request twice a call, every variable deeply, and its attributes are looked
-    up by a Python function. That costs about 25 µs of the 200 µs of a call; this saves most of it.
+    The stock client copies each request twice a call, every variable deeply, looks its attributes up with a
+    Python function and makes a codec for its payload: a seventh of a call's time. This saves most of it.
     """
 
     __getattribute__ = object.__getattribute__
@@ -46,6 +49,16 @@ class PreparedRequest(GraphQLRequest):
             codec=codec or self.codec,
             extensions={**self.extensions, **(extensions or {})},
         )
+
+    def payload(self) -> dict[str, Any]:
+        """As stock, which makes a codec for each payload that has none."""
+        if self.codec is not None or self.extensions:
+            return super().payload()
+        variables = _CODEC.encode(self.variables, include_primitives=False) if self.variables else {}
+        payload: dict[str, Any] = {"query": self.query, "variables": variables}
+        if self.operationName is not None:
+            payload["operationName"] = self.operationName
+        return payload
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GraphQLRequest):
