@@ -164,6 +164,14 @@ def host_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
+def target_of(location: str) -> str | None:
+    """The host that a ``Location`` names, for texts; None if it stays on the same host."""
+    try:
+        return urlsplit(location).hostname
+    except ValueError:
+        return "an address that cannot be read"
+
+
 def redacted(url: str) -> str:
     """A URL without credentials, query and fragment."""
     scheme, separator, rest = url.partition("://")

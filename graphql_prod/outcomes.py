@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
 from multidict import CIMultiDict
 
 from graphql_prod import faults
+from graphql_prod.config import target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -164,7 +164,7 @@ def _of_status(
 
 def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
     if 300 <= status < 400:
-        target = _target(exchange.headers.get("Location", "")) or host
+        target = target_of(exchange.headers.get("Location", "")) or host
         return (
             f"{host} answered {_reason(status)} {call.spent}: a redirect to {target}, which is not followed. "
             f"{call.consequence} If {target} is right, make it the endpoint."
@@ -173,13 +173,6 @@ def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
     return (
         f"{host} answered {_reason(status)} {call.spent}, without a GraphQL answer. {call.consequence} {hint}"
     )
-
-
-def _target(location: str) -> str | None:
-    try:
-        return urlsplit(location).hostname
-    except ValueError:
-        return "an address that cannot be read"
 
 
 def _reason(status: int | None) -> str:

@@ -99,16 +99,14 @@ class Policy(BaseModel):
             self.__dict__[moved] = value
 
 
-def problems_of(
-    model: type[Policy], error: ValidationError, prefix: tuple[str, ...] = ()
-) -> Iterable[Problem]:
+def problems_of(model: type[Policy], error: ValidationError) -> Iterable[Problem]:
     """Every problem of a failed validation, nested policies' own among them."""
     for details in error.errors(include_url=False):
-        yield from _problems(model, details, prefix)
+        yield from _problems(model, details)
 
 
-def _problems(model: type[Policy], details: ErrorDetails, prefix: tuple[str, ...]) -> Iterator[Problem]:
-    location = (*prefix, *(str(part) for part in details["loc"]))
+def _problems(model: type[Policy], details: ErrorDetails) -> Iterator[Problem]:
+    location = tuple(str(part) for part in details["loc"])
     inner = details.get("ctx", {}).get("error")
     if isinstance(inner, ConfigurationError) and inner.problems:
         for problem in inner.problems:

@@ -7,11 +7,11 @@ along to whatever host the redirect names.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiographql.client.transport import WebsocketSubscriptionTransport
 
+from graphql_prod.config import host_of, target_of
 from graphql_prod.errors import TransportError
 
 if TYPE_CHECKING:
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 def refused_redirect(url: str, location: str) -> TransportError:
     """The error of an upgrade that was redirected; it names the target's host and nothing more of it."""
-    host = urlsplit(url).hostname
-    try:
-        target = urlsplit(location).hostname or host
-    except ValueError:
-        target = "an address that cannot be read"
+    host = host_of(url)
+    target = target_of(location) or host
     return TransportError(
         f"{host} answered the WebSocket upgrade with a redirect to {target}, which is not followed. "
         f"If {target} is right, make it the endpoint."
