@@ -121,3 +121,14 @@ def test_no_such_file(bare_environment: None, capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert out == ""
     assert "gone.toml" in err
+
+
+def test_a_reader_that_has_had_enough_is_no_error_of_ours() -> None:
+    """``config | head -1`` ends without a traceback, with the status that a shell gives to SIGPIPE."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphql_prod", "config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (141, b"")
