@@ -10,11 +10,15 @@ from graphql_prod.errors import (
     InvalidResponseError,
     Problem,
     RequestTimeoutError,
+    SubscriptionClosedError,
+    SubscriptionLimitError,
     TransportError,
 )
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryBudget, RetryPolicy
 from graphql_prod.stats import ClientStats, PoolStats
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
+from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
 
 __all__ = [
@@ -35,6 +39,11 @@ __all__ = [
     "RequestTimeoutError",
     "RetryBudget",
     "RetryPolicy",
+    "SubscriptionClosedError",
+    "SubscriptionErrorEvent",
+    "SubscriptionGap",
+    "SubscriptionLimitError",
+    "SubscriptionPolicy",
     "TimeoutPolicy",
     "TransportError",
     "__version__",

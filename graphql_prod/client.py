@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
+from aiographql.client.serializer import DefaultSerializer
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -21,17 +20,27 @@ from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.lifecycle import Lifecycle
-from graphql_prod.parts import Parts, effective, require_agreement, require_texts
+from graphql_prod.parts import (
+    Parts,
+    effective,
+    require_agreement,
+    require_callable,
+    require_subscription,
+    require_texts,
+)
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, Schedule
 from graphql_prod.session import Sessions
 from graphql_prod.sources import load
+from graphql_prod.subscriptions.hub import Ground, Hub, Wish
+from graphql_prod.subscriptions.stream import stream
+from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     import graphql
     from aiographql.client import (
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
         GraphQLRequest,
         GraphQLResponse,
         GraphQLSubscription,
+        GraphQLSubscriptionEvent,
         GraphQLTransport,
     )
     from aiographql.client.serializer import GraphQLSerializer
@@ -50,6 +60,8 @@ if TYPE_CHECKING:
     from graphql_prod.lifecycle import State
     from graphql_prod.session import Backend
     from graphql_prod.stats import ClientStats
+    from graphql_prod.subscriptions.events import SubscriptionGap
+    from graphql_prod.subscriptions.member import Resume
 
 T = TypeVar("T")
 
@@ -96,6 +108,16 @@ class ProductionClient(GraphQLClient):
         )
         credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
+        ground = Ground(
+            sessions=sessions,
+            wire=sessions.wire,
+            serializer=serializer or DefaultSerializer(),
+            credentials=credentials,
+            static_headers=plain(config.headers),
+            provider_limit=config.timeout.total,
+            transport=subscription_transport,
+        )
+        hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
             sessions=sessions,
@@ -110,11 +132,13 @@ class ProductionClient(GraphQLClient):
                 credentials=credentials,
                 static_headers=plain(config.headers),
             ),
-            sockets=subscription_transport,
+            hub=hub,
+            codec=codec,
             credentials=credentials,
         )
         lifecycle.abandoned = sessions.abandoned.tasks
-        lifecycle.release = self._prod.transport.release
+        lifecycle.release = self._prod.release
+        lifecycle.hub = hub
         self._prod_root: ProductionClient | None = None
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
@@ -317,43 +341,162 @@ class ProductionClient(GraphQLClient):
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
         connection_init_payload: dict[str, Any] | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
+        *,
+        on_gap: Callable[[SubscriptionGap], Any] | None = None,
+        resume: Resume | None = None,
     ) -> GraphQLSubscription:
-        """Subscribe as stock does, over this client's session.
+        """Subscribe, and go on being subscribed whatever becomes of the connection.
 
+        Arguments and result are the stock client's. Returns once the server has acknowledged the
+        connection. Cancelling the caller, also one that waits, ends the subscription.
+
+        :param wait: True returns only when the subscription has ended.
+        :param on_gap: a sync or async callable, told of every :class:`SubscriptionGap` in its place among
+            the events. None: gaps are only logged.
+        :param resume: a sync or async callable ``(last_event, variables) -> variables``, asked before each
+            resubscription; ``last_event`` is the last one that came, or None. None: the same variables.
+        :raises SubscriptionClosedError: the server refused with a fatal close code, or the credentials.
+        :raises SubscriptionLimitError: it would need one socket more than ``pool.subscriptions``.
+        :raises RequestTimeoutError: no acknowledgement came within ``subscriptions.ack_timeout``.
+        :raises HTTPStatusError: the upgrade was refused with a status.
+        :raises TransportError: no connection came about.
         :raises ClientClosedError: the client is closed or closing.
+        :raises GraphQLClientException: the document is no subscription, or does not fit the schema.
         """
-        self._prod.lifecycle.admit()
-        request, headers = self._prepared(request, headers)
-        if self._prod.credentials is not None:
-            ours, settings = self._prod.transport, self._prod_settings
-            total = settings.timeout.total
-            fresh, _ = await ours.guard(settings, ours.ask, self._prod.credentials, None, total)
-            names = self._prod.header_names
-            headers = layered(layered(dict(fresh), request.headers, names), headers or {}, names)
-            request = prepared(request, {})
-        if transport is None and self._prod.sockets is None:
-            transport = self._prod.sessions.subscription_transport(self.endpoint, session)
-        subscription = await super().subscribe(
+        wish = await self._wished(
             request,
             headers,
             operation,
             variables,
             extensions,
-            callbacks,
-            on_data,
-            on_error,
             session,
-            False,
             protocols,
             connection_init_payload,
             transport,
+            resume,
         )
-        self._prod.lifecycle.follow(subscription.task)
-        self._prod.sessions.hold(subscription.task)
-        if wait and subscription.task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await subscription.task
+        require_callable(on_gap=on_gap)
+        subscription = await subscribed(
+            self._prod.hub, wish, callbacks, on_data, on_error, on_gap, self._prod.lifecycle.admit
+        )
+        if wait:
+            await ended(subscription)
         return subscription
+
+    @overload
+    def stream(
+        self,
+        request: GraphQLRequest | str,
+        headers: dict[str, str] | None = ...,
+        operation: str | None = ...,
+        variables: dict[str, Any] | None = ...,
+        extensions: dict[str, Any] | None = ...,
+        session: GraphQLSession | None = ...,
+        protocols: str | Iterable[str] = ...,
+        connection_init_payload: dict[str, Any] | None = ...,
+        transport: GraphQLSubscriptionTransport | None = ...,
+        *,
+        gaps: Literal[False] = ...,
+        resume: Resume | None = ...,
+    ) -> AsyncGenerator[GraphQLSubscriptionEvent, None]: ...
+
+    @overload
+    def stream(
+        self,
+        request: GraphQLRequest | str,
+        headers: dict[str, str] | None = ...,
+        operation: str | None = ...,
+        variables: dict[str, Any] | None = ...,
+        extensions: dict[str, Any] | None = ...,
+        session: GraphQLSession | None = ...,
+        protocols: str | Iterable[str] = ...,
+        connection_init_payload: dict[str, Any] | None = ...,
+        transport: GraphQLSubscriptionTransport | None = ...,
+        *,
+        gaps: bool,
+        resume: Resume | None = ...,
+    ) -> AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None]: ...
+
+    def stream(
+        self,
+        request: GraphQLRequest | str,
+        headers: dict[str, str] | None = None,
+        operation: str | None = None,
+        variables: dict[str, Any] | None = None,
+        extensions: dict[str, Any] | None = None,
+        session: GraphQLSession | None = None,
+        protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
+        connection_init_payload: dict[str, Any] | None = None,
+        transport: GraphQLSubscriptionTransport | None = None,
+        *,
+        gaps: bool = False,
+        resume: Resume | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """The events of a subscription, in order, as an asynchronous iterator.
+
+        Connects when the first event is asked for. Takes :meth:`subscribe`'s arguments, and raises what it
+        raises. Ends normally after the server's ``complete`` and after a shutdown of the client. Dropping
+        the iterator, ``aclose()`` and a cancel unsubscribe; only ``aclose()`` waits for the socket's end.
+
+        :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
+        :param resume: as in :meth:`subscribe`.
+        :raises GraphQLRequestException: the server ended the subscription with an error.
+        :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
+        """
+        return stream(
+            self._prod.hub,
+            lambda: self._wished(
+                request,
+                headers,
+                operation,
+                variables,
+                extensions,
+                session,
+                protocols,
+                connection_init_payload,
+                transport,
+                resume,
+            ),
+            gaps=gaps,
+        )
+
+    async def _wished(
+        self,
+        request: GraphQLRequest | str,
+        headers: dict[str, str] | None,
+        operation: str | None,
+        variables: dict[str, Any] | None,
+        extensions: dict[str, Any] | None,
+        session: GraphQLSession | None,
+        protocols: str | Iterable[str],
+        payload: dict[str, Any] | None,
+        transport: GraphQLSubscriptionTransport | None,
+        resume: Resume | None,
+    ) -> Wish:
+        """What is asked for, checked: a subscription that fits the schema."""
+        prod = self._prod
+        prod.lifecycle.admit()
+        require_callable(resume=resume)
+        request, headers = self._prepared(request, headers)
+        request = request.copy(
+            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+        )
+        if request.codec is not None:
+            request = dataclasses.replace(
+                request, operation=request.operationName, variables=request.codec.encode(request.variables)
+            )
+        require_subscription(request)
+        with Group(self._prod_settings):
+            await self.validate(request)
+        return Wish(
+            endpoint=self.endpoint,
+            request=request,
+            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
+            payload=None if payload is None else dict(payload),
+            session=session,
+            transport=transport or prod.hub.ground.transport,
+            resume=resume,
+        )
 
     async def close(self) -> None:
         """Close this client and its views: no new calls, up to 25 s for those under way, then the session.

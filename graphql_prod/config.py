@@ -14,6 +14,7 @@ from graphql_prod.errors import ConfigurationError
 from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
+from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
@@ -46,6 +47,7 @@ class ProductionConfig(Policy):
     :param timeout: a :class:`TimeoutPolicy`, the name of a preset
         (``interactive``, ``standard``, ``batch``, ``probe``), or a part of one.
     :param pool: a :class:`PoolPolicy`.
+    :param subscriptions: a :class:`SubscriptionPolicy`.
     :param tls: a :class:`TlsPolicy`, for our own sessions.
     :param proxy: ``http(s)://[user:password@]host:port``, for our own sessions; None means none.
     :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
@@ -65,6 +67,7 @@ class ProductionConfig(Policy):
     retry: RetryPolicy | tenacity.BaseRetrying = Field(default_factory=RetryPolicy)
     timeout: Annotated[TimeoutPolicy, BeforeValidator(timeout_policy)] = Field(default_factory=TimeoutPolicy)
     pool: PoolPolicy = Field(default_factory=PoolPolicy)
+    subscriptions: SubscriptionPolicy = Field(default_factory=SubscriptionPolicy)
     tls: TlsPolicy = Field(default_factory=TlsPolicy)
     proxy: str | None = None
     trust_env: bool = False
@@ -84,6 +87,7 @@ class ProductionConfig(Policy):
             retry: RetryPolicy | tenacity.BaseRetrying | Mapping[str, Any] = ...,
             timeout: TimeoutPolicy | str | Mapping[str, Any] = ...,
             pool: PoolPolicy | Mapping[str, Any] = ...,
+            subscriptions: SubscriptionPolicy | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,
             trust_env: bool = False,

@@ -33,6 +33,21 @@ def is_query(document: str, operation_name: str | None) -> bool:
 
 
 @lru_cache(maxsize=1024)
+def kind_of(document: str, operation_name: str | None) -> str | None:
+    """``"query"``, ``"mutation"`` or ``"subscription"``; None where nothing, or no one thing, would run.
+
+    :raises graphql.GraphQLSyntaxError: it is no document.
+    """
+    operations = [
+        node
+        for node in parse(document, no_location=True).definitions
+        if isinstance(node, OperationDefinitionNode)
+        and (operation_name is None or (node.name and node.name.value == operation_name))
+    ]
+    return operations[0].operation.value if len(operations) == 1 else None
+
+
+@lru_cache(maxsize=1024)
 def operation_name(document: str) -> str | None:
     """The name of a document's only operation; None if it has none, or there are several."""
     operations = _operations(document)

@@ -114,6 +114,25 @@ class ClientClosedError(_CallError):
     """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
 
 
+class SubscriptionClosedError(_CallError):
+    """A subscription has ended for good, and not because anybody asked for it.
+
+    :ivar close_code: the code of the close frame that ended it; None if there was none.
+    :ivar close_reason: the server's reason, or our words for what happened.
+    """
+
+    def __init__(
+        self, message: str, *, close_code: int | None = None, close_reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        self.close_reason = close_reason
+
+
+class SubscriptionLimitError(_CallError):
+    """One socket more than ``pool.subscriptions`` allows; nothing was opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with the configuration.

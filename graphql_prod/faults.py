@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
+from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from graphql_prod.exchange import ResponseTooLargeError
@@ -180,6 +181,13 @@ def status_of(error: BaseException) -> tuple[int, Mapping[str, str]] | None:
         if httpx is not None and isinstance(link, httpx.HTTPStatusError):
             return link.response.status_code, link.response.headers
     return None
+
+
+def is_plain(error: Exception) -> bool:
+    """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
+    kind = type(error)
+    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
+    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx", "websockets")
 
 
 def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:

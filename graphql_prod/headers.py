@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # What the stock client sends unless told otherwise.
-STOCK_HEADERS = ("Content-Type", "Accept", "Accept-Encoding")
+STOCK_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/graphql-response+json, application/json",
+    "Accept-Encoding": "gzip",
+}
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:

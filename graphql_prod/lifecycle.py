@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from graphql_prod.call import Call
+    from graphql_prod.subscriptions.hub import Hub, Reader
 
 State = Literal["open", "draining", "closing", "closed"]
 
@@ -30,7 +31,8 @@ class Lifecycle:
     def __init__(self, host: str) -> None:
         self.state: State = "open"
         self.calls: set[Call] = set()
-        self.subscriptions: set[asyncio.Task[Any]] = set()
+        self.hub: Hub | None = None
+        """The client's subscriptions."""
         self._host = host
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Requests that nobody waits for, on a session that must not see them cancelled before it has to."""
@@ -41,6 +43,7 @@ class Lifecycle:
         self._closing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event | None = None
         self._exempt: set[Call] = set()
+        self._exempt_readers: set[Reader] = set()
 
     def enter(self, call: Call) -> None:
         """Begin a call.
@@ -63,16 +66,10 @@ class Lifecycle:
                 "Make a new client, or close this one later."
             )
 
-    def follow(self, subscription: asyncio.Task[Any] | None) -> None:
-        """Keep a subscription's task until it ends, so that closing ends it too."""
-        if subscription is not None:
-            self.subscriptions.add(subscription)
-            subscription.add_done_callback(self.subscriptions.discard)
-
     def leave(self, call: Call) -> None:
         """End a call."""
         self.calls.discard(call)
-        self._look_again()
+        self.look_again()
 
     async def pause(self, seconds: float) -> bool:
         """Wait; False if the client began to close meanwhile. Safe to cancel."""
@@ -92,7 +89,7 @@ class Lifecycle:
         """Take no new calls, let those under way finish for ``deadline`` seconds, cut the rest, close.
 
         Again while it runs: joins, and a deadline of 0 cuts at once. Cancelling the caller does not stop it.
-        A call that closes its own client is not waited for.
+        A call that closes its own client is not waited for, nor is a subscription that does it in a callback.
         """
         if self.state == "closed":
             return
@@ -108,9 +105,11 @@ class Lifecycle:
         call = CURRENT.get()
         if call is not None and call.task is asyncio.current_task():
             self._exempt.update(call.lineage())
-            self._look_again()
+        if self.hub is not None:
+            self._exempt_readers |= self.hub.own_readers()
+        self.look_again()
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Have the closing task count anew; it may wait on another loop than this one."""
         if self._left is not None and self._closing is not None and not self._closing.done():
             self._closing.get_loop().call_soon_threadsafe(self._left.set)
@@ -119,8 +118,8 @@ class Lifecycle:
         self.state = "draining"
         for waiter in list(self._pauses):
             waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
-        for subscription in self.subscriptions:
-            subscription.cancel()
+        if self.hub is not None:
+            self.hub.drain()
         try:
             await self._drain(deadline)
         finally:
@@ -146,13 +145,20 @@ class Lifecycle:
         for task in self.abandoned:
             task.cancel()
         # Bounded: a transport of the user's may swallow the cancel, a dead peer never answers the close.
-        await asyncio.wait({drained, *self.subscriptions}, timeout=STRAGGLERS)
+        if self.hub is not None and not drained.done():
+            self.hub.cut(self._exempt_readers)
+        await asyncio.wait({drained}, timeout=STRAGGLERS)
         drained.cancel()
         for task in self.abandoned:
             task.cancel()
 
     async def _all_left(self) -> None:
         self._left = asyncio.Event()
-        while self.calls - self._exempt:
+        while self._busy():
             self._left.clear()
             await self._left.wait()
+
+    def _busy(self) -> bool:
+        if self.calls - self._exempt:
+            return True
+        return self.hub is not None and self.hub.busy(self._exempt_readers)

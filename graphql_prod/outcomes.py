@@ -18,8 +18,6 @@ from graphql_prod.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from graphql_prod.exchange import ResponseTooLargeError
-from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
@@ -98,7 +96,7 @@ def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: s
         return None
     return Attempt(
         Reach.ANSWERED,
-        _reason(status) if status is None or status >= 300 else "error code",
+        reason_of(status) if status is None or status >= 300 else "error code",
         status,
         codes,
         retry_after(exchange.headers),
@@ -159,23 +157,25 @@ def _of_status(
         retry_after=wait,
     )
     translated.__cause__ = error
-    return Attempt(Reach.ANSWERED, _reason(status), status, retry_after=wait, error=translated)
+    return Attempt(Reach.ANSWERED, reason_of(status), status, retry_after=wait, error=translated)
 
 
 def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
     if 300 <= status < 400:
         target = target_of(exchange.headers.get("Location", "")) or host
         return (
-            f"{host} answered {_reason(status)} {call.spent}: a redirect to {target}, which is not followed. "
-            f"{call.consequence} If {target} is right, make it the endpoint."
+            f"{host} answered {reason_of(status)} {call.spent}: a redirect to {target}, "
+            f"which is not followed. {call.consequence} If {target} is right, make it the endpoint."
         )
     hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
     return (
-        f"{host} answered {_reason(status)} {call.spent}, without a GraphQL answer. {call.consequence} {hint}"
+        f"{host} answered {reason_of(status)} {call.spent}, without a GraphQL answer. "
+        f"{call.consequence} {hint}"
     )
 
 
-def _reason(status: int | None) -> str:
+def reason_of(status: int | None) -> str:
+    """The status with its phrase, for texts."""
     try:
         return f"{status} {HTTPStatus(status or 0).phrase}"
     except ValueError:
@@ -198,7 +198,7 @@ def _invalid(response: GraphQLResponse, exchange: Exchange, call: Call, host: st
 
 
 def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) -> Exception:
-    if not _is_plain(error):
+    if not faults.is_plain(error):
         return error
     text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint}"
     translated: Exception = (
@@ -207,10 +207,3 @@ def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) ->
     wrapper = type(error) is GraphQLTransportException
     translated.__cause__ = (error.__cause__ if wrapper else None) or error
     return translated
-
-
-def _is_plain(error: Exception) -> bool:
-    """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
-    kind = type(error)
-    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
-    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx")

@@ -6,23 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiographql.client import GraphQLClientException
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
+from cafeteria.asyncio.callbacks import Callback
 
 from graphql_prod import clock
-from graphql_prod.config import ProductionConfig
+from graphql_prod.config import ProductionConfig, plain
+from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
 from graphql_prod.retry import Schedule
 from graphql_prod.stats import ClientStats, PoolStats
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLTransport
-    from aiographql.client.transport import GraphQLSubscriptionTransport
+    from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.session import Backend, Sessions
+    from graphql_prod.subscriptions.hub import Hub
     from graphql_prod.transport import ProductionTransport
 
 
@@ -34,12 +37,14 @@ class Parts:
     sessions: Sessions
     lifecycle: Lifecycle
     transport: ProductionTransport
-    sockets: GraphQLSubscriptionTransport | None
+    hub: Hub
+    codec: GraphQLCodec | None
     credentials: Credentials | None
     introspected: float | None = None
 
     def __post_init__(self) -> None:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+        self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
             name: _own_settings(policy) for name, policy in self.config.operations.items()
         }
@@ -49,13 +54,26 @@ class Parts:
         return ClientStats(
             state=self.lifecycle.state,
             in_flight=len(self.lifecycle.calls),
-            subscriptions=len(self.lifecycle.subscriptions),
+            subscriptions=len(self.hub.readers),
+            sockets=len(self.hub.lines),
+            events=self.hub.events,
+            reconnects=self.hub.reconnects,
+            dropped=self.hub.dropped,
+            callback_failures=self.hub.callback_failures,
             retries=self.transport.retries,
             budget=None if budget is None else budget.balance(),
             budget_rejections=0 if budget is None else budget.rejections,
             pool=PoolStats(*self.sessions.usage()),
             schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
         )
+
+    async def release(self) -> None:
+        """Close what calls and subscriptions went over."""
+        try:
+            if self.hub.ground.transport is not None:
+                await self.hub.ground.transport.close()
+        finally:
+            await self.transport.release()
 
 
 def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
@@ -103,6 +121,33 @@ def require_texts(headers: object) -> None:
         isinstance(part, str) for pair in headers.items() for part in pair
     ):
         raise ConfigurationError("headers must be a mapping of texts to texts")
+
+
+def require_callable(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None and not callable(value) and not isinstance(value, Callback):
+            raise ConfigurationError(f"{name} must be a callable, not {type(value).__name__}")
+
+
+def require_subscription(request: GraphQLRequest) -> None:
+    """Refuse what a reconnect would repeat without being a subscription.
+
+    :raises graphql.GraphQLSyntaxError: it is no document.
+    """
+    # An empty document with extensions is a persisted operation's: only the server knows what it is.
+    if not request.query.strip() and request.extensions:
+        return
+    kind = kind_of(request.query, request.operationName) if request.query.strip() else None
+    if kind is None:
+        raise GraphQLClientException(
+            "Not subscribed: the document does not have exactly one operation that would run. "
+            "Give it one, or name the one that is meant (operation=…)."
+        )
+    if kind != "subscription":
+        raise GraphQLClientException(
+            f"Not subscribed: the document is a {kind}, and a reconnect would send it again. "
+            "Send it with query()."
+        )
 
 
 def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:

@@ -8,31 +8,26 @@ import ssl
 import sys
 import warnings
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
-from aiographql.client.transport import (
-    AiohttpSubscriptionTransport,
-    AiohttpTransport,
-    HttpxTransport,
-)
+from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
-from graphql_prod._version import __version__
 from graphql_prod.call import CURRENT
 from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.exchange import AiohttpExchange, Exchange, HttpxExchange, ShieldedExchange
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
-from graphql_prod.upgrades import WireWebsockets, no_redirects
+from graphql_prod.upgrades import one_attempt
+from graphql_prod.wire import USER_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     import httpx
     from aiographql.client import GraphQLTransport
-    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+    from aiographql.client.transport import GraphQLSession
 
     from graphql_prod.wire import Wire
 
@@ -60,6 +55,12 @@ class Session:
     def for_upgrades(self) -> aiohttp.ClientSession | None:
         """The aiohttp session that subscriptions share; None where there is none."""
         return self.native
+
+    def hold(self) -> None:
+        """Count a socket in, so that the session is not closed under it when it has grown too old."""
+
+    def release(self) -> None:
+        """Count a socket out."""
 
     def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         """Keyword arguments for one request, remembered for the policies in use."""
@@ -135,7 +136,9 @@ class OwnedSession(Session):
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
-        self.subscriptions: set[asyncio.Task[Any]] = set()
+        self.sockets = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self.wire = wire
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
@@ -170,7 +173,7 @@ class OwnedSession(Session):
                 headers={"User-Agent": USER_AGENT},
                 proxy=self.wire.proxy,
                 trust_env=self.wire.trust_env,
-                trace_configs=[no_redirects()],
+                trace_configs=[one_attempt()],
             )
             self._resources.push_async_callback(self._upgrading.close)
         return self._upgrading
@@ -190,9 +193,19 @@ class OwnedSession(Session):
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""
         await self.gate.idle()
-        if self.subscriptions:
-            await asyncio.wait(self.subscriptions)
+        await self._quiet.wait()
         await self.close()
+
+    def hold(self) -> None:
+        """Count a socket in."""
+        self.sockets += 1
+        self._quiet.clear()
+
+    def release(self) -> None:
+        """Count a socket out."""
+        self.sockets -= 1
+        if not self.sockets:
+            self._quiet.set()
 
 
 async def _keeper(resources: contextlib.AsyncExitStack) -> AsyncGenerator[None, None]:
@@ -273,7 +286,7 @@ class Sessions:
     ) -> None:
         self._endpoint = endpoint
         self._pool = pool
-        self._wire = wire
+        self.wire = wire
         self._retiring: dict[asyncio.Task[None], OwnedSession] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
@@ -320,30 +333,13 @@ class Sessions:
             for stale in [known for known in self._owned if known.is_closed()]:
                 del self._owned[stale]
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
-            owned = self._owned[loop] = kind(self._pool, self._wire, self._endpoint)
+            owned = self._owned[loop] = kind(self._pool, self.wire, self._endpoint)
         return owned
 
     def _retire(self, owned: OwnedSession) -> None:
         task = asyncio.create_task(owned.retire())
         self._retiring[task] = owned
         task.add_done_callback(lambda done: self._retiring.pop(done, None))
-
-    def subscription_transport(
-        self, endpoint: str, session: GraphQLSession | None
-    ) -> GraphQLSubscriptionTransport:
-        """The stock transport for one subscription, over the session that is in use."""
-        if self.backend == "httpx":
-            return WireWebsockets(endpoint, self._wire)
-        if session is None:
-            session = self.current().for_upgrades()
-        return AiohttpSubscriptionTransport(endpoint, session=session)  # type: ignore[arg-type]
-
-    def hold(self, subscription: asyncio.Task[Any] | None) -> None:
-        """Keep the session in use open, although it may grow too old, until the subscription ends."""
-        held = self._last
-        if held is not None and subscription is not None:
-            held.subscriptions.add(subscription)
-            subscription.add_done_callback(held.subscriptions.discard)
 
     def usage(self) -> tuple[int, int, int]:
         """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
@@ -430,6 +426,3 @@ def _require_httpx() -> None:
             raise ConfigurationError(
                 f"backend='httpx' needs {module.replace('_', '-')}: pip install 'graphql-prod[httpx]'"
             ) from None
-
-
-USER_AGENT = f"graphql_prod/{__version__} aiographql-client/{version('aiographql-client')}"

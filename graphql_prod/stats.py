@@ -25,7 +25,12 @@ class ClientStats:
 
     :ivar state: ``"open" "draining" "closing" "closed"``.
     :ivar in_flight: calls under way.
-    :ivar subscriptions: subscriptions that are active.
+    :ivar subscriptions: subscriptions that are active or connecting.
+    :ivar sockets: WebSockets held for them, those that are just being opened or closed among them.
+    :ivar events: events that came for subscriptions, since the client was made.
+    :ivar reconnects: connections of subscriptions that were lost and are back, since the client was made.
+    :ivar dropped: events that a full queue threw away, since the client was made.
+    :ivar callback_failures: callbacks of subscriptions that failed, since the client was made.
     :ivar retries: attempts that repeated an earlier one, since the client was made.
     :ivar budget: retries that the budget would allow now, or None without one.
     :ivar budget_rejections: retries that the budget refused, since the client was made.
@@ -36,6 +41,11 @@ class ClientStats:
     state: str
     in_flight: int
     subscriptions: int
+    sockets: int
+    events: int
+    reconnects: int
+    dropped: int
+    callback_failures: int
     retries: int
     budget: float | None
     budget_rejections: int

@@ -6,20 +6,28 @@ along to whatever host the redirect names.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiographql.client.transport import WebsocketSubscriptionTransport
 
 from graphql_prod.config import host_of, target_of
-from graphql_prod.errors import TransportError
+from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.wire import USER_AGENT
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLRequest
-    from aiographql.client.serializer import GraphQLSerializer
-    from aiographql.client.transport.base import GraphQLWebSocketResponse
+    from collections.abc import Callable, Mapping, Sequence
+    from types import SimpleNamespace
+
+    from websockets.asyncio.client import ClientConnection
 
     from graphql_prod.wire import Wire
+
+
+def ws_url(endpoint: str) -> str:
+    """The URL of an upgrade: of an ``http(s)://`` endpoint the ``ws(s)://`` one."""
+    scheme, separator, rest = endpoint.partition("://")
+    return f"{'wss' if scheme in ('https', 'wss') else 'ws'}{separator}{rest}"
 
 
 def refused_redirect(url: str, location: str) -> TransportError:
@@ -32,45 +40,64 @@ def refused_redirect(url: str, location: str) -> TransportError:
     )
 
 
-def no_redirects() -> aiohttp.TraceConfig:
-    """Ends an upgrade over aiohttp that is redirected, before anything is sent to the target."""
+def one_attempt() -> aiohttp.TraceConfig:
+    """Ends an upgrade over aiohttp that is redirected, before anything is sent to the target.
+
+    And one whose connection broke: aiohttp would open a second one at once, and the waits between attempts
+    are our affair.
+    """
     trace = aiohttp.TraceConfig()
+
+    async def count(_: object, upgrade: SimpleNamespace, __: object) -> None:
+        if upgrade.__dict__.setdefault("connections", 0):
+            raise aiohttp.ServerDisconnectedError
+        upgrade.connections = 1
 
     async def refuse(_: object, __: object, redirected: aiohttp.TraceRequestRedirectParams) -> None:
         redirected.response.close()
         location = redirected.response.headers.get("Location", "")
         raise refused_redirect(str(redirected.url), location)
 
+    trace.on_connection_create_start.append(count)
     trace.on_request_redirect.append(refuse)
     return trace
 
 
-class WireWebsockets(WebsocketSubscriptionTransport):
-    """The stock transport over websockets, which looks at the environment only when it is asked to."""
+async def connect_websockets(
+    url: str, headers: Mapping[str, str], protocols: Sequence[str], wire: Wire, **options: Any
+) -> ClientConnection:
+    """Upgrade over websockets, which looks at the environment only when it is asked to.
 
-    def __init__(self, endpoint: str, wire: Wire) -> None:
-        super().__init__(endpoint)
-        self._wire = wire
+    :raises ConfigurationError: websockets is not installed.
+    """
+    url = ws_url(url)
+    if url.startswith("wss") and wire.tls is not None:
+        options["ssl"] = wire.tls
+    connecting: ClientConnection = await _connector()(
+        url,
+        subprotocols=list(protocols),
+        additional_headers=headers,
+        user_agent_header=None if "user-agent" in map(str.lower, headers) else USER_AGENT,
+        proxy=wire.proxy or (True if wire.trust_env else None),
+        **options,
+    )
+    return connecting
 
-    async def subscribe(
-        self, endpoint: str, request: GraphQLRequest, serializer: GraphQLSerializer, **kwargs: Any
-    ) -> GraphQLWebSocketResponse:
-        from aiographql.client.transport.websocket import WebsocketResponse
+
+@cache
+def _connector() -> Callable[..., Any]:
+    try:
         from websockets.asyncio.client import connect
+    except ImportError:
+        raise ConfigurationError(
+            "subscriptions with backend='httpx' need websockets: pip install 'graphql-prod[httpx]'"
+        ) from None
 
-        class Connect(connect):
-            """Upgrades, and follows nobody."""
+    class Connect(connect):
+        """Upgrades, and follows nobody."""
 
-            def process_redirect(self, exc: Exception) -> Exception | str:
-                location = getattr(getattr(exc, "response", None), "headers", {}).get("Location")
-                return exc if location is None else refused_redirect(self.uri, location)
+        def process_redirect(self, exc: Exception) -> Exception | str:
+            location = getattr(getattr(exc, "response", None), "headers", {}).get("Location")
+            return exc if location is None else refused_redirect(self.uri, location)
 
-        scheme, _, rest = endpoint.partition("://")
-        secure = scheme in ("https", "wss")
-        kwargs.pop("session", None)
-        kwargs.setdefault("subprotocols", kwargs.pop("protocols", None))
-        kwargs.setdefault("additional_headers", request.headers)
-        kwargs.setdefault("proxy", self._wire.proxy or (True if self._wire.trust_env else None))
-        if secure and self._wire.tls is not None:
-            kwargs.setdefault("ssl", self._wire.tls)
-        return WebsocketResponse(await Connect(f"{'wss' if secure else 'ws'}://{rest}", **kwargs))
+    return Connect

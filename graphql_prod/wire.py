@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
+from graphql_prod._version import __version__
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+USER_AGENT = f"graphql_prod/{__version__} aiographql-client/{version('aiographql-client')}"
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from graphql_prod import ProductionClient, TransportError
+from graphql_prod import HTTPStatusError, ProductionClient, TransportError
 from graphql_prod.testing import Answer, ScriptedServer
 
 if TYPE_CHECKING:
@@ -22,20 +22,17 @@ async def test_a_redirect_of_an_upgrade_is_not_followed(server: ScriptedServer, 
         server.on_connect = lambda _: Answer.redirect(location, 307)
         headers = {"X-Api-Key": SECRET}
         async with ProductionClient(server.url, headers, validate=False, backend=backend) as client:
-            subscription = await client.subscribe("subscription { count }")
-            assert subscription.task is not None
             with pytest.raises(TransportError, match="redirect to localhost") as caught:
-                await subscription.task
+                await client.subscribe("subscription { count }")
         assert SECRET not in str(caught.value)
         assert len(server.upgrades) == 1
         assert not target.upgrades + target.requests
 
 
-async def test_a_refused_upgrade_is_the_librarys_own_error(server: ScriptedServer, backend: Backend) -> None:
-    """What is no redirect stays what it is."""
-    server.on_connect = lambda _: 503
+async def test_a_refused_upgrade_says_its_status(server: ScriptedServer, backend: Backend) -> None:
+    """What is no redirect is told as the status that it is, with the headers."""
+    server.on_connect = lambda _: Answer.page(404, headers={"X-Id": "7"})
     async with ProductionClient(server.url, validate=False, backend=backend) as client:
-        subscription = await client.subscribe("subscription { count }")
-        assert subscription.task is not None
-        with pytest.raises(Exception, match="503"):
-            await subscription.task
+        with pytest.raises(HTTPStatusError, match="404 Not Found") as caught:
+            await client.subscribe("subscription { count }")
+    assert (caught.value.status, caught.value.headers["x-id"]) == (404, "7")

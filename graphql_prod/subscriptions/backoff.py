@@ -1,0 +1,33 @@
+"""How long to wait before the next attempt to connect."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphql_prod.subscriptions.policy import SubscriptionPolicy
+
+# 2 to that many is more than any wait: no number grows without end in an outage of days.
+_DOUBLINGS = 32
+
+
+class Backoff:
+    """Exponential, with full jitter; one a line."""
+
+    __slots__ = ("_failures", "_policy")
+
+    def __init__(self, policy: SubscriptionPolicy) -> None:
+        self._policy = policy
+        self._failures = 0
+
+    def wait(self, floor: float = 0.0) -> float:
+        """Seconds before the next attempt; ``floor`` is what the server asked for."""
+        policy = self._policy
+        longest = min(policy.wait_max, policy.wait_initial * 2**self._failures)
+        self._failures = min(self._failures + 1, _DOUBLINGS)
+        return max(random.uniform(0, longest), floor)  # noqa: S311 -- no secret
+
+    def forget(self) -> None:
+        """All is well again."""
+        self._failures = 0

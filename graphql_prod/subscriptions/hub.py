@@ -1,0 +1,239 @@
+"""All subscriptions of a client: which lines there are, who shares one, how many sockets there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphql_prod.errors import SubscriptionLimitError
+from graphql_prod.subscriptions.line import Line
+from graphql_prod.subscriptions.member import Member
+from graphql_prod.subscriptions.opener import Opener
+from graphql_prod.subscriptions.protocol import Parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aiographql.client import GraphQLRequest
+    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+
+    from graphql_prod.credentials import Credentials
+    from graphql_prod.session import Session, Sessions
+    from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.policy import SubscriptionPolicy
+    from graphql_prod.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller asks to be subscribed to, and over what."""
+
+    endpoint: str
+    request: GraphQLRequest
+    protocols: tuple[str, ...]
+    payload: Mapping[str, Any] | None
+    session: GraphQLSession | None
+    transport: GraphQLSubscriptionTransport | None
+    resume: Resume | None
+
+    def to(self, endpoint: str) -> Wish:
+        """The same, at another address."""
+        return dataclasses.replace(self, endpoint=endpoint)
+
+
+class Reader(Protocol):
+    """Who empties a mailbox: the callbacks of a subscription, or a stream."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def drain(self) -> None:
+        """Take nothing new; come to an end after what waits."""
+
+    def cut(self) -> None:
+        """Come to an end now."""
+
+    def is_caller(self) -> bool:
+        """Whether it is this reader's own code that is running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all lines of a client stand on."""
+
+    sessions: Sessions
+    wire: Wire
+    serializer: GraphQLSerializer
+    credentials: Credentials | None
+    static_headers: Mapping[str, str]
+    provider_limit: float | None
+    transport: GraphQLSubscriptionTransport | None
+    """The client's own subscription transport, which outlives its subscriptions."""
+
+    def over_websockets(self, session: GraphQLSession | None) -> bool:
+        """Whether a socket is one of the websockets library; a session given for it decides."""
+        if session is None:
+            return self.sessions.backend == "httpx"
+        httpx = sys.modules.get("httpx")
+        return httpx is not None and isinstance(session, httpx.AsyncClient)
+
+    def session_for(self, session: GraphQLSession | None) -> Session:
+        """The aiohttp session for the next socket."""
+        return self.sessions.current() if session is None else self.sessions.wrap(session)
+
+
+class Hub:
+    """Every line of a client and every reader; lines of other loops too.
+
+    :ivar changed: called whenever somebody has left, for whoever waits for that.
+    """
+
+    def __init__(
+        self, ground: Ground, policy: SubscriptionPolicy, limit: int, changed: Callable[[], None]
+    ) -> None:
+        self.ground = ground
+        self.parsed = Parsed(ground.serializer)
+        self.policy = policy
+        self.limit = limit
+        self.changed = changed
+        self.draining = False
+        self.lines: set[Line] = set()
+        self.readers: set[Reader] = set()
+        self.events = 0
+        self.dropped = 0
+        self.reconnects = 0
+        self.callback_failures = 0
+        self._shared: dict[object, Line] = {}
+
+    def join(
+        self, wish: Wish, name: str | None = None, *, again: bool = False, control: bool = False
+    ) -> Member:
+        """Begin a subscription: over a line that it can share, or one of its own.
+
+        :param name: the subscription's id; None makes one up.
+        :param again: whether the id may have been on the wire before.
+        :param control: whether messages about the connection are wanted too.
+        :raises SubscriptionLimitError: it would need one socket too many.
+        """
+        name = str(uuid.uuid4()) if name is None else name
+        key = f"{name}.{uuid.uuid4()}" if again else name
+        line = self._line(wish)
+        member = Member(line, key, name, wish.request, self.policy, wish.resume, control=control)
+        line.join(member)
+        return member
+
+    def _line(self, wish: Wish) -> Line:
+        share = self._key(wish) if self.policy.share_connection else None
+        line = self._shared.get(share) if share is not None else None
+        if line is None:
+            self._require_room(wish)
+            line = Line(self, self._opener(wish), share)
+            self.lines.add(line)
+            if share is not None:
+                self._shared[share] = line
+        return line
+
+    def _opener(self, wish: Wish) -> Opener:
+        return Opener(
+            self.ground,
+            wish.endpoint,
+            wish.request,
+            wish.protocols,
+            wish.payload,
+            wish.session,
+            wish.transport,
+        )
+
+    def _key(self, wish: Wish) -> object:
+        """What subscriptions on one socket must have in common."""
+        return (
+            asyncio.get_running_loop(),
+            wish.endpoint,
+            wish.protocols,
+            frozenset(wish.request.headers.items()),
+            self.ground.serializer.dumps(wish.payload),
+            id(wish.session),
+            id(wish.transport),
+        )
+
+    def _require_room(self, wish: Wish) -> None:
+        if len(self.lines) >= self.limit:
+            raise SubscriptionLimitError(
+                f"The client holds {len(self.lines)} WebSockets for subscriptions, as many as "
+                f"pool.subscriptions={self.limit} allows; nothing was opened. Raise it, end subscriptions "
+                "that are no longer needed, or let them share sockets (subscriptions.share_connection)."
+            )
+        room = self._room_of_a_callers(wish)
+        if room is not None and len(self.lines) >= room:
+            raise SubscriptionLimitError(
+                f"The given aiohttp session has {room + 1} connections and {len(self.lines)} of them are "
+                "WebSockets of subscriptions; one more would leave none for calls. Nothing was opened. Raise "
+                "the limit of the session's connector, lower pool.subscriptions, or let subscriptions share "
+                "sockets (subscriptions.share_connection)."
+            )
+
+    def _room_of_a_callers(self, wish: Wish) -> int | None:
+        """How many sockets a caller's session has room for beside calls; None where that is no question."""
+        given = wish.session or self.ground.sessions.given
+        connector = getattr(given, "connector", None)
+        if given is None or wish.transport is not None or connector is None:
+            return None
+        limit: int = connector.limit
+        return limit - 1 if limit else None
+
+    def forget(self, line: Line) -> None:
+        """Let nobody join a line any more."""
+        if line.key is not None and self._shared.get(line.key) is line:
+            del self._shared[line.key]
+
+    def ended(self, line: Line) -> None:
+        """A line has ended, its socket with it."""
+        self.lines.discard(line)
+        self.changed()
+
+    def enter(self, reader: Reader) -> None:
+        """A reader begins."""
+        self.readers.add(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """A reader is through."""
+        self.readers.discard(reader)
+        self.changed()
+
+    # The end of the client.
+
+    def own_readers(self) -> set[Reader]:
+        """Readers whose own code is asking, and which can therefore not be waited for."""
+        return {reader for reader in self.readers if reader.is_caller()}
+
+    def drain(self) -> None:
+        """Take nothing new, on any loop."""
+        self.draining = True
+        for reader in list(self.readers):
+            _call(reader.loop, reader.drain)
+        for line in list(self.lines):
+            _call(line.loop, line.close_if_idle)
+
+    def busy(self, exempt: set[Reader]) -> bool:
+        """Whether anything is left that comes to its end on a loop that runs."""
+        left: list[Reader | Line] = [*(self.readers - exempt), *self.lines]
+        return any(each.loop.is_running() for each in left)
+
+    def cut(self, exempt: set[Reader]) -> None:
+        """End what is left, now."""
+        for reader in self.readers - exempt:
+            _call(reader.loop, reader.cut)
+        for line in list(self.lines):
+            _call(line.loop, line.cut)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """Call on a loop that may be another one, in another thread, or no more."""
+    if loop is asyncio.get_running_loop():
+        function()
+    elif loop.is_running():
+        loop.call_soon_threadsafe(function)

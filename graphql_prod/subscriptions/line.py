@@ -1,0 +1,559 @@
+"""A connection that outlives its sockets: opens one after another, and reads them for its members."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from graphql_prod import clock
+from graphql_prod.errors import SubscriptionClosedError
+from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.protocol import (
+    CONTROL,
+    ENDINGS,
+    EVENTS,
+    UNREADABLE,
+    Message,
+    UnreadableError,
+    dialect_of,
+    pong_message,
+    read,
+    stop_message,
+    text_of,
+)
+from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT
+from graphql_prod.subscriptions.verdict import (
+    Loss,
+    RejectedError,
+    SilenceError,
+    Verdict,
+    judge,
+    loss_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.subscriptions.member import Member
+    from graphql_prod.subscriptions.opener import Opener
+    from graphql_prod.subscriptions.protocol import Dialect
+    from graphql_prod.subscriptions.sockets import Socket
+
+logger = logging.getLogger("graphql_prod")
+
+
+class Line:
+    """One socket at a time, for one subscription or for many that share it.
+
+    Its task is the only one that reads. Members come and go without awaiting; what has to be sent for them
+    goes out in small tasks of its own, in order.
+
+    :ivar members: the subscriptions, by the id that they have on the wire.
+    """
+
+    __slots__ = (
+        "_ack",
+        "_backoff",
+        "_begun",
+        "_expiry",
+        "_listening",
+        "_lost",
+        "_opener",
+        "_over",
+        "_policy",
+        "_posts",
+        "_pulse",
+        "_reconnects",
+        "_renewed",
+        "_scope",
+        "_silence",
+        "_socket",
+        "_starts",
+        "_tried",
+        "_warned",
+        "dialect",
+        "hub",
+        "key",
+        "loop",
+        "members",
+        "task",
+    )
+
+    def __init__(self, hub: Hub, opener: Opener, key: object | None) -> None:
+        self.hub = hub
+        self.key = key
+        self.members: dict[str, Member] = {}
+        self.dialect: Dialect = dialect_of(None, opener.protocols)
+        self._opener = opener
+        self._policy = hub.policy
+        self._backoff = Backoff(hub.policy)
+        self._socket: Socket | None = None
+        self._pulse: Pulse | None = None
+        self._scope: asyncio.Timeout | None = None
+        self._silence: SilenceError | None = None
+        self._posts: set[asyncio.Task[None]] | None = None
+        self._starts: set[asyncio.Task[None]] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._ack: Message | None = None
+        self._warned = False
+        self._renewed = False
+        self._over = False
+        self._listening = False
+        self._lost: Loss | None = None
+        self._begun = clock.monotonic()
+        """When connecting began: at the first attempt, or when the last socket was lost."""
+        self._tried = 0
+        """Attempts since then."""
+        self._reconnects = 0
+        """Attempts to reconnect, since a connection was last stable."""
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(self._ended)  # one cancelled before it began runs no ``finally``
+
+    @property
+    def shared(self) -> bool:
+        """Whether other subscriptions may join."""
+        return self.key is not None
+
+    @property
+    def host(self) -> str:
+        """Whom it connects to, for texts."""
+        return self._opener.host
+
+    # What members do; nothing of it awaits.
+
+    def join(self, member: Member) -> None:
+        """Take a subscription on; it begins at once if a socket is open."""
+        self.members[member.key] = member
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self._socket is not None and self._ack is not None:
+            member.acknowledged(SubscriptionGap(), self._ack)
+            self._begin_start(self._socket, [(member, False)])
+
+    def leave(self, member: Member) -> None:
+        """Let a subscription go, and tell the server if it knows of it."""
+        if self.members.pop(member.key, None) is None:
+            return
+        if member.subscribed and self._socket is not None:
+            member.subscribed = False
+            text = self._opener.dumps(stop_message(self.dialect, member.key))
+            self._post(self._socket.send(text))
+        if not self.members:
+            self._close_soon()
+
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        """While this lasts nothing is read, and silence means nothing."""
+        pulse = self._pulse
+        if pulse is None:
+            yield
+            return
+        pulse.hold()
+        try:
+            yield
+        finally:
+            pulse.go_on()
+
+    def _close_soon(self) -> None:
+        if not self.shared or self.hub.draining or self._socket is None:
+            self.close()
+        elif self._expiry is None:
+            self._expiry = self.loop.call_later(self._policy.linger, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if not self.members:
+            self.close()
+
+    def close(self) -> None:
+        """Come to an end, now that nobody is left."""
+        if self._over:
+            return
+        self._over = True
+        self.hub.forget(self)
+        if self._socket is not None:
+            # Not by a cancel: it makes aiohttp drop the connection, and what was just sent is lost with it.
+            self._drop_socket()
+        elif asyncio.current_task() is not self.task:
+            self.task.cancel()
+
+    def close_if_idle(self) -> None:
+        """Do not linger."""
+        if not self.members:
+            self.close()
+
+    def cut(self) -> None:
+        """Come to an end without a word."""
+        self._over = True
+        self.task.cancel()
+
+    # The task.
+
+    async def _run(self) -> None:
+        try:
+            while not self._over:
+                loss = await self._live()
+                if loss is not None and not self._over:
+                    await self._go_on(loss)
+        except asyncio.CancelledError:
+            if not self._over:
+                raise
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # our own doing
+        except Exception:
+            logger.exception("the connection of subscriptions to %s failed", self.host)
+            raise
+        finally:
+            self._over = True
+            self.hub.forget(self)
+            self._abandon_members()
+            await self._say_goodbye()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._abandon_members()
+        self.hub.ended(self)
+        if not task.cancelled():
+            task.exception()  # it was logged
+
+    async def _live(self) -> Loss | None:
+        """One socket, from its upgrade to its end; None if it was ended by us."""
+        self._tried += 1
+        self._reconnects += self._lost is not None
+        try:
+            await self._connect()
+        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
+            return loss_of(error)
+        up_since = clock.monotonic()
+        loss: Loss | None = None
+        try:
+            await self._listen()
+        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
+            loss = loss_of(error)
+        finally:
+            self._drop_socket(UNREADABLE if loss is not None and loss.close_code == UNREADABLE else None)
+        if clock.monotonic() - up_since >= self._policy.stable_after:
+            self._backoff.forget()
+            self._renewed = False
+            self._reconnects = 0
+        self._lost, self._begun, self._tried = loss, clock.monotonic(), 0
+        for member in self.members.values():
+            member.subscribed = False
+        return loss
+
+    def _drop_socket(self, code: int | None = None) -> None:
+        socket, self._socket = self._socket, None
+        for task in self._starts or ():
+            task.cancel()
+        self._starts = None
+        if self._pulse is not None:
+            self._pulse.stop()
+        if socket is not None:
+            self._discard(socket, code)
+
+    def _discard(self, socket: Socket, code: int | None = None) -> None:
+        """Close in the background: a dead peer answers nothing, the next socket need not wait for that."""
+        self._opener.closed()
+        self._post(self._hang_up(socket, code or 1000))
+
+    async def _hang_up(self, socket: Socket, code: int) -> None:
+        try:
+            # aiohttp's own limit begins anew with each message.
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT):
+                await socket.close(code)
+        finally:
+            if self._over and self._listening:
+                self.task.cancel()  # a transport of the caller's that goes on waiting all the same
+
+    async def _connect(self) -> None:
+        headers = await self._opener.headers()
+        socket: Socket | None = None
+        try:
+            async with asyncio.timeout(self._policy.ack_timeout) as limit:
+                socket = await self._opener.open(headers)
+                dialect = dialect_of(socket.subprotocol, self._opener.protocols)
+                await self._say(socket, self._opener.init(headers))
+                ack = await self._acknowledgement(socket)
+        except BaseException as error:
+            if socket is not None:
+                self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
+            if type(error) is TimeoutError and limit.expired():
+                raise self._no_ack(upgraded=socket is not None) from error
+            raise
+        self._socket, self.dialect, self._ack = socket, dialect, ack
+        self._begin(socket, ack)
+
+    def _no_ack(self, *, upgraded: bool) -> SilenceError:
+        what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
+        return SilenceError(
+            f"{what} within {self._policy.ack_timeout:g} s",
+            "See what it is busy with, or raise subscriptions.ack_timeout.",
+            "read" if upgraded else "connect",
+        )
+
+    async def _acknowledgement(self, socket: Socket) -> Message:
+        while True:
+            message = read(await socket.receive(), self._opener.serializer)
+            kind = message["type"]
+            if kind == "connection_ack":
+                return message
+            if kind == "connection_error":
+                raise RejectedError(text_of(message.get("payload")))
+            if kind == "ping":
+                await self._say(socket, pong_message(message))
+
+    async def _say(self, socket: Socket, message: Message) -> None:
+        with contextlib.suppress(Exception):  # it has gone: the next look at what came will tell why
+            await socket.send(self._opener.dumps(message))
+
+    def _begin(self, socket: Socket, ack: Message) -> None:
+        """Acknowledged: every member hears of the gap, and subscribes."""
+        self._warned = False
+        gap = self._gap()
+        starting = [(member, member.established) for member in self.members.values()]
+        for member, _ in starting:
+            member.acknowledged(gap, ack)
+        self._pulse = Pulse(self._policy, self._ping, self._dead)
+        together: list[tuple[Member, bool]] = []
+        for member, again in starting:
+            if again and member.takes_its_time:
+                self._begin_start(socket, [(member, again)])  # nobody waits for another one's cursor
+            else:
+                together.append((member, again))
+        self._begin_start(socket, together)
+
+    def _gap(self) -> SubscriptionGap:
+        if self._lost is None:
+            return SubscriptionGap()
+        lost = self._lost
+        down_for = clock.monotonic() - self._begun
+        gap = SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
+        self.hub.reconnects += 1
+        logger.info(
+            "%s: connected again after %.2f s (attempts: %d, subscriptions: %d)",
+            self.host,
+            gap.down_for,
+            gap.attempts,
+            len(self.members),
+            extra={"host": self.host, "down_for": gap.down_for, "attempts": gap.attempts},
+        )
+        return gap
+
+    def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
+        task = self._post(self._start(socket, members))
+        self._starts = self._starts or set()
+        self._starts.add(task)
+
+    async def _start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
+        for member, again in members:
+            if member.key not in self.members or socket is not self._socket:
+                continue
+            try:
+                text = self._opener.dumps(await member.start_message(self.dialect, again=again))
+            except Exception as error:  # noqa: BLE001 -- a codec of the caller's may raise anything
+                self.leave(member)
+                member.end(error)
+                continue
+            if member.key in self.members and socket is self._socket:
+                member.subscribed = True
+                await socket.send(text)
+
+    async def _listen(self) -> None:
+        socket, pulse = self._socket, self._pulse
+        assert socket is not None and pulse is not None  # noqa: S101, PT018 -- just connected
+        receive, serializer = socket.receive, self._opener.serializer
+        self._silence = None
+        self._listening = True
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                while not self._over:
+                    data = await receive()
+                    pulse.answered()
+                    await self._take(read(data, serializer))
+        except TimeoutError:
+            if self._silence is not None:
+                raise self._silence from None
+            raise
+        finally:
+            self._listening = False
+
+    async def _take(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in EVENTS:
+            member = self._addressee(message)
+            if member is not None:
+                self.hub.events += 1
+                await member.take(member.receive(message))
+            else:
+                logger.debug("%s: an event for a subscription that has ended", self.host)
+        elif kind in ENDINGS:
+            self._finish(message)
+        elif kind in CONTROL:
+            self._control(kind, message)
+        else:
+            self._unknown(kind, message)
+
+    def _addressee(self, message: Message) -> Member | None:
+        key = message.get("id")
+        return self.members.get(key) if type(key) is str else None
+
+    def _finish(self, message: Message) -> None:
+        member = self._addressee(message)
+        if member is None:
+            return
+        member.subscribed = False
+        self.leave(member)
+        member.mailbox.put(member.receive(message))
+        member.end()
+
+    def _control(self, kind: str, message: Message) -> None:
+        if kind == "connection_error":
+            raise RejectedError(text_of(message.get("payload")))
+        if kind == "ping" and self._socket is not None:
+            self._post(self._socket.send(self._opener.dumps(pong_message(message))))
+        for member in self.members.values():
+            member.take_control(message)
+
+    def _unknown(self, kind: str, message: Message) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s: messages of an unknown type (%.40r) are ignored", self.host, kind)
+        for member in self.members.values():
+            member.take_control(message)
+
+    # After the end of a socket.
+
+    async def _go_on(self, loss: Loss) -> None:
+        """End whose end this is; for the others, wait until it is time for another socket."""
+        renewing = self._sentence(loss)
+        if not self.members:
+            self.close()
+            return
+        if renewing:
+            self._renewed = True
+            self._opener.renew()
+        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after)
+        logger.warning(
+            "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
+            self.host,
+            loss.what,
+            len(self.members),
+            wait,
+            extra={
+                "host": self.host,
+                "reason": loss.close_reason,
+                "close_code": loss.close_code,
+                "attempt": self._tried,
+                "wait": wait,
+            },
+        )
+        await _pause(wait)
+
+    def _sentence(self, loss: Loss) -> bool:
+        """Judge every member; True if new credentials shall be tried."""
+        renewable = self._opener.renewable and not self._renewed
+        renewing = False
+        for member in list(self.members.values()):
+            established = member.established
+            member.failures += not established
+            verdict = judge(
+                loss, self._policy.fatal_close_codes, established=established, renewable=renewable
+            )
+            if verdict is Verdict.AGAIN and self._is_spent(member):
+                self._end(member, loss, gave_up=established)
+            elif verdict is Verdict.FATAL:
+                self._end(member, loss, gave_up=False)
+            renewing = renewing or verdict is Verdict.RENEW
+        return renewing
+
+    def _is_spent(self, member: Member) -> bool:
+        if not member.established:
+            return member.failures >= self._policy.connect_attempts
+        limit = self._policy.max_reconnects
+        return limit is not None and self._reconnects >= limit
+
+    def _end(self, member: Member, loss: Loss, *, gave_up: bool) -> None:
+        elapsed = clock.monotonic() - self._begun
+        plural = "" if self._tried == 1 else "s"
+        spent = f"after {self._tried} attempt{plural} in {elapsed:.2f} s" if self._tried else "in mid-stream"
+        if gave_up:
+            spent += f"; subscriptions.max_reconnects={self._policy.max_reconnects} is reached"
+        error = loss.error(self.host, spent, established=member.established)
+        with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
+            error.attempts, error.elapsed = self._tried, elapsed  # type: ignore[attr-defined]
+        self.leave(member)
+        member.end(error)
+
+    def _abandon_members(self) -> None:
+        """Whatever ended the task: nobody shall wait for ever."""
+        for member in list(self.members.values()):
+            self.leave(member)
+            member.end(
+                SubscriptionClosedError(
+                    f"The connection of the subscription to {self.host} was ended from outside: its task was "
+                    "cancelled, or failed for a reason that the log tells.",
+                    close_reason="ended from outside",
+                )
+            )
+
+    def _ping(self) -> None:
+        socket, pulse = self._socket, self._pulse
+        if socket is None or pulse is None:
+            return
+        if self.dialect.pings:
+            self._post(socket.send(self._opener.dumps({"type": "ping"})))
+        else:
+            self._post(socket.ping(pulse.answered))
+
+    def _dead(self) -> None:
+        if self._scope is None:
+            return
+        self._silence = SilenceError(
+            f"did not answer a ping within {self._policy.pong_timeout:g} s",
+            "Look for a connection that was dropped in between.",
+            "read",
+        )
+        self._scope.reschedule(self.loop.time())
+
+    def _post(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Send in the background, in the order of the calls; what cannot be sent, the reader will know."""
+        if self._posts is None:
+            self._posts = set()
+        task = asyncio.create_task(sending)
+        self._posts.add(task)
+        task.add_done_callback(self._posted)
+        return task
+
+    def _posted(self, task: asyncio.Task[None]) -> None:
+        if self._posts is not None:
+            self._posts.discard(task)
+            self._posts = self._posts or None
+        if self._starts is not None:
+            self._starts.discard(task)
+            self._starts = self._starts or None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("%s: not sent: %s", self.host, type(error).__name__)
+
+    async def _say_goodbye(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        try:
+            if self._posts:
+                await asyncio.wait(self._posts, timeout=2 * CLOSE_TIMEOUT)
+        finally:
+            for task in self._posts or ():
+                task.cancel()
+
+
+async def _pause(seconds: float) -> None:
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    handle = clock.wake(waiter, seconds)
+    try:
+        await waiter
+    finally:
+        handle.cancel()

@@ -1,0 +1,195 @@
+"""What has come for a subscription and was not taken yet: bounded, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.protocol import EVENTS, Message
+
+if TYPE_CHECKING:
+    from graphql_prod.subscriptions.policy import Overflow
+
+Item = Message | SubscriptionGap
+
+# Rounds of the loop until a reader that can go on has gone on: the task that hands over, its worker, a spare.
+TURNS = 4
+
+
+def add(queue: deque[Any], item: object) -> None:
+    """Append; a gap right after a gap becomes one with it, so that an outage does not fill a queue."""
+    if isinstance(item, SubscriptionGap) and queue and isinstance(queue[-1], SubscriptionGap):
+        before = queue.pop()
+        item = dataclasses.replace(
+            item,
+            down_for=before.down_for + item.down_for,
+            attempts=before.attempts + item.attempts,
+            dropped=before.dropped + item.dropped,
+        )
+    queue.append(item)
+
+
+class Downstream(Protocol):
+    """Where events wait after they were taken: the queue of a subscription's callbacks."""
+
+    def backlog(self) -> int:
+        """How many of them wait there."""
+
+    def length(self) -> int:
+        """How many things wait there, other ones included."""
+
+    def drop_oldest(self) -> bool:
+        """Throw the first of them away; False if there is none."""
+
+
+class Mailbox:
+    """Written by one line, read by one task.
+
+    :ivar dropped: events thrown away since this was last told.
+    :ivar error: what the reader gets once everything before it was taken.
+    """
+
+    __slots__ = (
+        "_arrival",
+        "_items",
+        "_room",
+        "_stalled",
+        "_waiting",
+        "downstream",
+        "dropped",
+        "ended",
+        "error",
+        "events",
+        "limit",
+        "overflow",
+    )
+
+    def __init__(self, limit: int, overflow: Overflow) -> None:
+        self.limit = limit
+        self.overflow = overflow
+        self.downstream: Downstream | None = None
+        self.events = 0
+        self.dropped = 0
+        self.ended = False
+        self.error: Exception | None = None
+        # Most subscriptions are idle most of the time: an empty deque takes 600 bytes.
+        self._items: deque[Item] | None = None
+        self._arrival: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._stalled = False
+        self._waiting: Message | None = None
+        """An event that has been read and does not fit in yet."""
+
+    @property
+    def full(self) -> bool:
+        """Whether another event is one too many."""
+        waiting = self.events if self.downstream is None else self.events + self.downstream.backlog()
+        return waiting >= self.limit
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that what is no event need not wait too."""
+        waiting = len(self._items or ()) + (0 if self.downstream is None else self.downstream.length())
+        return waiting >= self.limit
+
+    def put(self, item: Item) -> None:
+        """Add what came; whether there is room is the writer's affair."""
+        if self._items is None:
+            self._items = deque()
+        add(self._items, item)
+        if type(item) is dict and item["type"] in EVENTS:
+            self.events += 1
+        self._wake_reader()
+
+    def take(self) -> Item | None:
+        """The next item, or None if there is none now. What was dropped is told before anything else."""
+        items = self._items
+        if self.dropped and self.downstream is None:
+            return self.told(items)
+        if not items:
+            return None
+        item = items.popleft()
+        if type(item) is dict and item["type"] in EVENTS:
+            self.events -= 1
+            self.taken()
+        return item
+
+    def told(self, queue: deque[Any] | None) -> SubscriptionGap:
+        """The gap that tells what was dropped; one that is next in the queue tells it too."""
+        dropped, self.dropped = self.dropped, 0
+        if queue and isinstance(queue[0], SubscriptionGap):
+            return dataclasses.replace(queue[0], dropped=queue.popleft().dropped + dropped)
+        return SubscriptionGap(close_reason="the queue was full", dropped=dropped)
+
+    def taken(self) -> None:
+        """An event went to its reader: there is room again."""
+        self._stalled = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Done when there is something to take again, or the end; asked for when there is neither."""
+        self._items = None
+        self._arrival = asyncio.get_running_loop().create_future()
+        return self._arrival
+
+    async def put_when_room(self, message: Message) -> None:
+        """Add an event as soon as there is room for it. Safe to cancel."""
+        self._waiting = message
+        try:
+            while self.full and self._waiting is not None:
+                self._room = asyncio.get_running_loop().create_future()
+                try:
+                    await self._room
+                finally:
+                    self._room = None
+        finally:
+            self._put_waiting()
+
+    def _put_waiting(self) -> None:
+        message, self._waiting = self._waiting, None
+        if message is not None:
+            self.put(message)
+
+    async def turn(self) -> None:
+        """Let a reader that can go on go on: a burst shall not cost one that keeps up any events."""
+        for _ in range(TURNS):
+            if self._stalled or not self.full:
+                return
+            await asyncio.sleep(0)
+        self._stalled = self.full
+
+    def drop_oldest(self) -> None:
+        """Throw the oldest event away, and count it."""
+        if self.downstream is not None and self.downstream.drop_oldest():
+            self.dropped += 1
+            return
+        for index, item in enumerate(self._items or ()):
+            if type(item) is dict and item["type"] in EVENTS:
+                assert self._items is not None  # noqa: S101 -- it was found in there
+                del self._items[index]
+                self.events -= 1
+                self.dropped += 1
+                return
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come; the first word counts."""
+        if not self.ended:
+            self._put_waiting()
+            self.ended = True
+            self.error = error
+            self._wake_reader()
+            self.taken()
+
+    def discard(self) -> None:
+        """Throw away what nobody will read."""
+        self._items = None
+        self.events = 0
+
+    def _wake_reader(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)

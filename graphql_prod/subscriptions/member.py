@@ -1,0 +1,201 @@
+"""One subscription on a line: its place in the protocol, and the mailbox that its reader empties."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiographql.client import GraphQLSubscriptionEvent
+
+from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.subscriptions.mailbox import Mailbox
+from graphql_prod.subscriptions.protocol import Message, start_message
+
+if TYPE_CHECKING:
+    from aiographql.client import GraphQLRequest
+
+    from graphql_prod.subscriptions.events import SubscriptionGap
+    from graphql_prod.subscriptions.line import Line
+    from graphql_prod.subscriptions.policy import SubscriptionPolicy
+    from graphql_prod.subscriptions.protocol import Dialect
+
+Variables = Mapping[str, Any]
+Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
+
+
+def cut_off(host: str) -> ClientClosedError:
+    """What a subscription ends with that outlives its client."""
+    return ClientClosedError(f"The client for {host} was closed before this subscription came to its end.")
+
+
+class Member:
+    """A subscription, as its line sees it.
+
+    :ivar key: the id on the wire; unlike ``name`` never used twice.
+    :ivar name: the subscription's id, which its events carry.
+    :ivar established: whether its line has been acknowledged since it joined.
+    :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
+    :ivar failures: attempts to connect since it joined, until it is established.
+    """
+
+    __slots__ = (
+        "_last",
+        "_request",
+        "_resume",
+        "_started",
+        "control",
+        "established",
+        "failures",
+        "key",
+        "line",
+        "mailbox",
+        "name",
+        "subscribed",
+    )
+
+    def __init__(
+        self,
+        line: Line,
+        key: str,
+        name: str,
+        request: GraphQLRequest,
+        policy: SubscriptionPolicy,
+        resume: Resume | None,
+        *,
+        control: bool,
+    ) -> None:
+        self.line = line
+        self.key = key
+        self.name = name
+        self.control = control
+        self.mailbox = Mailbox(policy.max_queue, policy.overflow)
+        self.established = False
+        self.subscribed = False
+        self.failures = 0
+        self._request = request
+        self._resume = resume
+        self._last: Message | None = None
+        self._started: asyncio.Future[None] | None = None
+
+    @property
+    def takes_its_time(self) -> bool:
+        """Whether code of the caller's is asked before it subscribes again."""
+        return self._resume is not None
+
+    async def started(self) -> None:
+        """Wait for the acknowledgement. Safe to cancel.
+
+        :raises Exception: why there will be none.
+        """
+        if not self.mailbox.ended and not self.established:
+            self._started = asyncio.get_running_loop().create_future()
+            await self._started
+        if not self.established:
+            raise self.mailbox.error or cut_off(self.line.host)
+
+    def acknowledged(self, gap: SubscriptionGap, message: Message) -> None:
+        """A socket is there; events come next."""
+        if self.established:
+            self.mailbox.put(gap)
+        if self.control:
+            self.mailbox.put(message)
+        self.established = True
+        self._answer()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come: this is the end for its reader, after what waits."""
+        self.mailbox.end(error)
+        self._answer()
+
+    def leave(self) -> None:
+        """The reader wants no more. Its line tells the server; what waits stays."""
+        self.line.leave(self)
+        self.end()
+
+    def event(self, message: Message) -> GraphQLSubscriptionEvent:
+        """The stock object for a message."""
+        return GraphQLSubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+
+    def take_control(self, message: Message) -> None:
+        """Something about the connection, for callbacks that look at that; never one too many."""
+        if self.control and not self.mailbox.crowded:
+            self.mailbox.put(message)
+
+    async def take(self, message: Message) -> None:
+        """An event: wait for room, drop the oldest, or end, as the policy says."""
+        self._last = message
+        mailbox = self.mailbox
+        if mailbox.full:
+            await self._squeeze(mailbox, message)
+        else:
+            mailbox.put(message)
+
+    async def _squeeze(self, mailbox: Mailbox, message: Message) -> None:
+        overflow = mailbox.overflow
+        if overflow == "block" and not self.line.shared:
+            with self.line.held_back():
+                await mailbox.put_when_room(message)
+            return
+        await mailbox.turn()
+        if mailbox.full and overflow != "drop_oldest":
+            self.line.leave(self)
+            self.end(self._overflow())
+        if mailbox.ended:
+            return
+        if mailbox.full:
+            mailbox.drop_oldest()
+            self.line.hub.dropped += 1
+        mailbox.put(message)
+
+    def _overflow(self) -> Exception:
+        why = "on a shared connection nobody may hold the others back; " if self.line.shared else ""
+        return SubscriptionClosedError(
+            f"The subscription to {self.line.host} was ended: {self.mailbox.limit} events wait for its "
+            f"reader, and one more came. {why}Read faster, raise subscriptions.max_queue, or set "
+            "subscriptions.overflow to drop_oldest.",
+            close_reason="the queue was full",
+        )
+
+    async def start_message(self, dialect: Dialect, *, again: bool) -> Message:
+        """What asks the server for the events; from where they stopped, if the caller knows how.
+
+        :raises SubscriptionClosedError: ``resume`` failed.
+        """
+        request = self._request
+        if again and self._resume is not None:
+            variables = await self._resumed(self._resume)
+            request = dataclasses.replace(request, operation=request.operationName, variables=variables)
+        return start_message(dialect, self.key, request)
+
+    async def _resumed(self, resume: Resume) -> dict[str, Any]:
+        last = None if self._last is None else self.event(self._last)
+        try:
+            variables = resume(last, dict(self._request.variables))
+            if inspect.isawaitable(variables):
+                variables = await variables
+            if not isinstance(variables, Mapping):
+                raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            raise SubscriptionClosedError(
+                f"The subscription to {self.line.host} was ended: its resume failed with a "
+                f"{type(error).__name__}, so that nobody knows where to go on. See the cause of this error.",
+                close_reason="resume failed",
+            ) from error
+        return dict(variables)
+
+    def receive(self, message: Message) -> Message:
+        """The message with the id that the subscription is known by."""
+        if self.key != self.name:
+            message["id"] = self.name
+        return message
+
+    def _answer(self) -> None:
+        started, self._started = self._started, None
+        if started is not None and not started.done():
+            started.set_result(None)

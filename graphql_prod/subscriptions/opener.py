@@ -1,0 +1,134 @@
+"""What a line connects with: fresh headers each time, the session that is in use then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphql_prod.config import host_of, http_url
+from graphql_prod.credentials import ProviderError
+from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.headers import provided
+from graphql_prod.subscriptions.protocol import Message, init_message
+from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiographql.client import GraphQLRequest
+    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+
+    from graphql_prod.session import Session
+    from graphql_prod.subscriptions.hub import Ground
+    from graphql_prod.subscriptions.sockets import Socket
+
+
+class Opener:
+    """Opens the sockets of one line.
+
+    :ivar renewable: whether refused credentials can be exchanged for others.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_generation",
+        "_ground",
+        "_held",
+        "_payload",
+        "_refused",
+        "_request",
+        "_session",
+        "_transport",
+        "host",
+        "protocols",
+        "renewable",
+        "serializer",
+    )
+
+    def __init__(
+        self,
+        ground: Ground,
+        endpoint: str,
+        request: GraphQLRequest,
+        protocols: tuple[str, ...],
+        payload: Mapping[str, Any] | None,
+        session: GraphQLSession | None,
+        transport: GraphQLSubscriptionTransport | None,
+    ) -> None:
+        self.host = host_of(http_url(endpoint))
+        self.protocols = protocols
+        self.serializer: GraphQLSerializer = ground.serializer
+        self.renewable = ground.credentials is not None
+        self._ground = ground
+        self._endpoint = endpoint
+        self._request = request
+        self._payload = payload
+        self._session = session
+        self._transport = transport
+        self._held: Session | None = None
+        self._generation = 0
+        self._refused: int | None = None
+
+    async def headers(self) -> dict[str, str]:
+        """The headers for the next attempt, the provider's among them.
+
+        :raises TransportError: the provider failed.
+        """
+        sent = self._request.headers
+        credentials = self._ground.credentials
+        if credentials is None:
+            return sent
+        try:
+            fresh, self._generation = await credentials.headers(self._refused, self._ground.provider_limit)
+        except ProviderError as error:
+            raise TransportError(
+                f"Nothing was sent to {self.host}: its headers_provider failed with a "
+                f"{type(error.__cause__).__name__}. See the cause of this error."
+            ) from error.__cause__
+        self._refused = None
+        return {**sent, **provided(fresh, sent, self._ground.static_headers)}
+
+    def renew(self) -> None:
+        """What the last attempt was made with was refused."""
+        self._refused = self._generation
+
+    def init(self, headers: Mapping[str, str]) -> Message:
+        """The first message of a connection."""
+        return init_message(self._payload, headers)
+
+    def dumps(self, message: Message) -> str:
+        """A message as it is sent."""
+        text = self.serializer.dumps(message)
+        return text.decode() if isinstance(text, bytes) else text
+
+    async def open(self, headers: Mapping[str, str]) -> Socket:
+        """A new socket. Safe to cancel.
+
+        :raises Exception: there is none; the border in ``verdict`` knows what it means.
+        """
+        ground = self._ground
+        if self._transport is not None:
+            request = self._request.copy(headers=dict(headers))
+            return await StockSocket.open(
+                self._transport, self._endpoint, request, self.serializer, self.protocols, self._session
+            )
+        limit = ground.wire.max_response_bytes
+        if ground.over_websockets(self._session):
+            return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
+        session = ground.session_for(self._session)
+        native = session.for_upgrades()
+        if native is None:
+            raise ConfigurationError("subscriptions over this session need an aiohttp session of their own")
+        session.hold()
+        self._held = session
+        try:
+            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit)
+        except BaseException:
+            self.closed()
+            raise
+
+    def closed(self) -> None:
+        """The socket has ended; the session under it may be closed."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()

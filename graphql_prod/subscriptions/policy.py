@@ -1,0 +1,58 @@
+"""The settings of subscriptions."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from graphql_prod.policy import Listed, Number, Policy
+from graphql_prod.timeouts import Seconds
+
+Overflow = Literal["block", "drop_oldest", "error"]
+
+# graphql-ws (the protocol's reference client) ends on the 44XX and 4500; the others are RFC 6455's for
+# mistakes that the next connection would make again.
+FATAL_CLOSE_CODES = frozenset(
+    {4400, 4401, 4403, 4406, 4409, 4429, 4500, 1002, 1003, 1007, 1009, 1010, 1015},
+)
+
+
+class SubscriptionPolicy(Policy):
+    """How subscriptions connect, stay alive, reconnect and hand over their events. Times in seconds.
+
+    :param connect_attempts: attempts to connect, in all, before ``subscribe()`` or ``stream()`` raises.
+    :param ack_timeout: for one attempt, from the first byte to the server's acknowledgement. None: no limit.
+    :param ping_interval: silence after which the server is pinged. None: never.
+    :param pong_timeout: silence after a ping that makes the connection a lost one. None: no limit.
+    :param wait_initial: the longest wait before the first reconnect; it doubles with each further one.
+        The wait is drawn evenly between 0 and that (full jitter), so that not all clients come back at once.
+    :param wait_max: the longest wait of all.
+    :param max_reconnects: attempts in a row to reconnect, before the subscription ends. None: no limit.
+    :param stable_after: how long a connection stays up until the attempts before it are forgotten.
+    :param fatal_close_codes: close codes that end a subscription; after any other it reconnects.
+    :param max_queue: events that wait for their reader, at most.
+    :param overflow: what happens at one event more: ``"block"`` reads no further, ``"drop_oldest"`` drops and
+        tells a gap, ``"error"`` ends the subscription.
+    :param callback_executor: True runs callbacks that are plain functions in a thread.
+    :param share_connection: True puts subscriptions of the same endpoint, protocol, credentials and
+        ``connection_init`` payload on one socket; there ``"block"`` acts as ``"error"``.
+    :param linger: how long a shared socket stays open after its last subscription.
+    """
+
+    nested: ClassVar[tuple[tuple[str, str], ...]] = (("wait_initial", "wait_max"),)
+
+    connect_attempts: Annotated[int, Number, Field(ge=1)] = 4
+    ack_timeout: Seconds | None = 10.0
+    ping_interval: Seconds | None = 20.0
+    pong_timeout: Seconds | None = 10.0
+    wait_initial: Annotated[float, Number, Field(ge=0)] = 0.5
+    wait_max: Annotated[float, Number, Field(ge=0)] = 30.0
+    max_reconnects: Annotated[int, Number, Field(ge=0)] | None = None
+    stable_after: Annotated[float, Number, Field(ge=0)] = 10.0
+    fatal_close_codes: Listed[Annotated[int, Number, Field(ge=1000, le=4999)]] = FATAL_CLOSE_CODES
+    max_queue: Annotated[int, Number, Field(ge=1)] = 1000
+    overflow: Overflow = "block"
+    callback_executor: bool = False
+    share_connection: bool = False
+    linger: Annotated[float, Number, Field(ge=0)] = 1.0

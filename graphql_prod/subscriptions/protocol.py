@@ -1,0 +1,113 @@
+"""The two GraphQL WebSocket protocols: what their messages are called, and how they look. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiographql.client import GraphQLRequest
+    from aiographql.client.serializer import GraphQLSerializer
+
+Message = dict[str, Any]
+
+EVENTS = frozenset({"next", "data"})
+ENDINGS = frozenset({"complete", "error"})
+# What concerns the connection and not one of its subscriptions.
+CONTROL = frozenset({"connection_ack", "connection_error", "ping", "pong", "ka"})
+
+UNREADABLE = 4400
+"""The close code for a message that cannot be read (graphql-transport-ws: "Invalid message received")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a protocol calls the messages that a client sends."""
+
+    name: str
+    start: str
+    stop: str
+    pings: bool
+    """Whether it has a ping of its own; the other is pinged by WebSocket frames."""
+
+
+MODERN = Dialect(GRAPHQL_TRANSPORT_WS_PROTOCOL, start="subscribe", stop="complete", pings=True)
+LEGACY = Dialect(GRAPHQL_WS_PROTOCOL, start="start", stop="stop", pings=False)
+
+
+class UnreadableError(Exception):
+    """The server sent what is no message of the protocol."""
+
+
+def dialect_of(agreed: str | None, offered: Sequence[str]) -> Dialect:
+    """The protocol in use; where the server named none, the stock client's choice."""
+    if agreed is None:
+        return LEGACY if GRAPHQL_WS_PROTOCOL in offered else MODERN
+    return LEGACY if agreed == GRAPHQL_WS_PROTOCOL else MODERN
+
+
+def read(data: str | bytes, serializer: GraphQLSerializer) -> Message:
+    """The message in a frame.
+
+    :raises UnreadableError: it is no JSON, no object, or has no type.
+    """
+    try:
+        message = serializer.loads(data)
+    except Exception as error:  # a serializer of the caller's may raise anything
+        raise UnreadableError("sent a message that is no JSON") from error
+    if type(message) is not dict or type(message.get("type")) is not str:
+        raise UnreadableError("sent a message that is no object with a type")
+    return message
+
+
+def init_message(payload: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Message:
+    """``connection_init``: the caller's payload, with the HTTP headers in it as the stock client has them."""
+    payload = dict(payload or {})
+    given = payload.get("headers")
+    payload["headers"] = {**(given if isinstance(given, dict) else {}), **headers}
+    return {"type": "connection_init", "payload": payload}
+
+
+def start_message(dialect: Dialect, key: str, request: GraphQLRequest) -> Message:
+    return {"id": key, "type": dialect.start, "payload": request.payload()}
+
+
+def stop_message(dialect: Dialect, key: str) -> Message:
+    return {"id": key, "type": dialect.stop}
+
+
+def pong_message(ping: Message) -> Message:
+    """The answer to a ping; it carries the ping's payload."""
+    return {**ping, "type": "pong"}
+
+
+def errors_of(message: Message) -> list[Message]:
+    """The errors in an ``error`` message: a list in one protocol, one object in the other."""
+    payload = message.get("payload")
+    found = payload if isinstance(payload, list) else [payload]
+    return [error if isinstance(error, dict) else {"message": str(error)} for error in found]
+
+
+def text_of(payload: object) -> str:
+    """What a ``connection_error`` says."""
+    said = payload.get("message", "") if isinstance(payload, dict) else payload
+    return str(said or "")[:200]
+
+
+class Parsed:
+    """The client's serializer, for a stock object that is handed messages read already."""
+
+    def __init__(self, serializer: GraphQLSerializer) -> None:
+        self._serializer = serializer
+
+    def loads(self, data: Any) -> Any:
+        """A message as it is; a text as the client's serializer reads it."""
+        return data if type(data) is dict else self._serializer.loads(data)
+
+    def dumps(self, value: Any) -> str | bytes:
+        """As the client's serializer."""
+        return self._serializer.dumps(value)

@@ -1,0 +1,118 @@
+"""A subscription as an asynchronous iterator."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from aiographql.client import GraphQLRequestException, GraphQLResponse, GraphQLSubscriptionEvent
+
+from graphql_prod.subscriptions.callbacks import tell_drop
+from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.member import cut_off
+from graphql_prod.subscriptions.protocol import EVENTS, errors_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from graphql_prod.subscriptions.hub import Hub, Wish
+    from graphql_prod.subscriptions.mailbox import Item
+    from graphql_prod.subscriptions.member import Member
+
+
+async def stream(
+    hub: Hub, wished: Callable[[], Awaitable[Wish]], *, gaps: bool
+) -> AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None]:
+    """The events of a subscription, and its gaps where they are wanted; unsubscribes when it is closed."""
+    member = hub.join(await wished())
+    del wished  # it keeps all that subscribe() was given
+    reader = StreamReader(hub, member)
+    cancelled = False
+    try:
+        await member.started()
+        mailbox = member.mailbox
+        while True:
+            item = mailbox.take()
+            if item is None:
+                if mailbox.ended:
+                    break
+                await mailbox.arrival()
+            elif isinstance(item, SubscriptionGap):
+                if gaps:
+                    reader.hands_over()
+                    yield item
+                else:
+                    tell_drop(member.name, item)
+            elif item["type"] in EVENTS:
+                reader.hands_over()
+                yield member.event(item)
+            else:
+                _raise_error(member, item)
+        if mailbox.error is not None:
+            raise mailbox.error
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
+    finally:
+        member.leave()
+        reader.leave()
+        # A cancel is not held up by a server that does not answer the close frame.
+        if not cancelled and not member.line.shared:
+            await asyncio.wait({member.line.task})
+
+
+def _raise_error(member: Member, message: Item) -> None:
+    if isinstance(message, dict) and message["type"] == "error":
+        request = member.event(message).request
+        raise GraphQLRequestException(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
+
+
+STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default=frozenset())
+"""The streams that have handed something over to this task, or to the one that began it."""
+
+_numbers = itertools.count()
+
+
+class StreamReader:
+    """Who reads a stream."""
+
+    __slots__ = ("_hub", "_member", "_number", "loop")
+
+    def __init__(self, hub: Hub, member: Member) -> None:
+        self._hub = hub
+        self._member = member
+        self._number = next(_numbers)
+        self.loop = asyncio.get_running_loop()
+        hub.enter(self)
+
+    def hands_over(self) -> None:
+        """Something goes to the task that runs now: what it does next is the reader's own doing."""
+        here = STREAMS.get()
+        if self._number not in here:
+            STREAMS.set(here | {self._number})
+
+    def leave(self) -> None:
+        """The end."""
+        here = STREAMS.get()
+        if self._number in here:
+            STREAMS.set(here - {self._number})
+        self._hub.leave(self)
+
+    def drain(self) -> None:
+        """Take nothing new; what waits can still be read."""
+        self._member.leave()
+
+    def cut(self) -> None:
+        """What waits is thrown away; whoever asks for more hears of it."""
+        member, mailbox = self._member, self._member.mailbox
+        member.leave()
+        if mailbox.events:
+            mailbox.discard()
+            mailbox.error = mailbox.error or cut_off(member.line.host)
+        self._hub.leave(self)
+
+    def is_caller(self) -> bool:
+        """Whether who asks was called by who reads: it cannot be waited for."""
+        return self._number in STREAMS.get()

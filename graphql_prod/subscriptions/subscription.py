@@ -1,0 +1,345 @@
+"""A subscription with callbacks: the stock object, on a line of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from aiographql.client import GraphQLSubscription, GraphQLSubscriptionEvent
+from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
+from cafeteria.asyncio.callbacks import CallbackRegistry
+
+from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
+from graphql_prod.subscriptions.member import cut_off
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiographql.client import GraphQLRequest
+    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.subscription import CallbacksType
+    from cafeteria.asyncio.callbacks import CallbackType
+
+    from graphql_prod.subscriptions.hub import Hub, Wish
+    from graphql_prod.subscriptions.member import Member
+    from graphql_prod.subscriptions.protocol import Message
+
+logger = logging.getLogger("graphql_prod")
+
+
+@dataclass(frozen=True, repr=False)
+class ProductionSubscription(GraphQLSubscription):
+    """The stock ``GraphQLSubscription``, which knows its callbacks and waits for them.
+
+    Made by :meth:`ProductionClient.subscribe`.
+    """
+
+    async def handle(self, event: GraphQLSubscriptionEvent) -> None:
+        """As stock: the callbacks for the event, which has two names."""
+        names = EVENT_NAMES.get(event.json["type"])
+        if names is None or not isinstance(self.callbacks, ReadThrough):
+            await super().handle(event)
+        elif event.id == self.id:
+            self.callbacks.dispatch_event(event, names)
+
+    def unsubscribe(self) -> None:
+        """End the subscription. What waits for its callbacks is dropped; one that runs goes on.
+
+        The task ends normally once the server has been told.
+        """
+        task = self.task
+        super().unsubscribe()
+        if task is not None and isinstance(self.transport, Door):
+            self.transport.worker.discard()
+
+    async def unsubscribe_and_wait(self) -> None:
+        """End the subscription; no callback runs after this returns.
+
+        From inside one of its own callbacks that one is not waited for. Safe to cancel.
+        """
+        task = self.task
+        self.unsubscribe()
+        if task is not None:
+            await asyncio.wait({task})
+        if isinstance(self.transport, Door):
+            await self.transport.worker.quiet()
+
+    def __repr__(self) -> str:
+        state = "active" if self.active() else "ended"
+        return f"<{type(self).__name__} {self.id} {state}>"
+
+
+class Door:
+    """The transport that the stock object of one subscription is given; it leads to a line."""
+
+    __slots__ = (
+        "_admit",
+        "_hub",
+        "_opened",
+        "_used",
+        "_wish",
+        "callbacks",
+        "subscription",
+        "worker",
+    )
+
+    def __init__(
+        self, hub: Hub, wish: Wish, on_gap: Callable[[SubscriptionGap], Any] | None, admit: Callable[[], None]
+    ) -> None:
+        self._hub = hub
+        self._wish = wish
+        self._admit = admit
+        self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
+        self._used = False
+        self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
+        self.callbacks: ReadThrough | None = None
+        self.subscription: ProductionSubscription | None = None
+
+    def attach(self, subscription: ProductionSubscription, callbacks: ReadThrough) -> None:
+        """Tell the door whose it is."""
+        self.subscription = subscription
+        self.callbacks = callbacks
+        self.worker.name = subscription.id
+
+    async def opened(self) -> None:
+        """Wait for the first acknowledgement. Safe to cancel.
+
+        :raises Exception: why there will be none.
+        """
+        if self._opened is not None:
+            try:
+                await self._opened
+            finally:
+                self._opened = None
+
+    async def subscribe(
+        self, endpoint: str, request: GraphQLRequest, serializer: GraphQLSerializer, **_: Any
+    ) -> Delivery:
+        """What the stock object calls for a socket: it gets one that never breaks."""
+        try:
+            self._admit()
+            wish = self._wish if endpoint == self._wish.endpoint else self._wish.to(endpoint)
+            member = self._hub.join(wish, self.worker.name, again=self._used, control=True)
+            self._used = True
+            delivery = Delivery(self, self._hub, member)
+            try:
+                await member.started()
+            except BaseException:
+                await delivery.abandon()
+                raise
+        except asyncio.CancelledError:
+            self._tell(None)
+            raise
+        except Exception as error:
+            if not self._tell(error):
+                self.report(error)
+            raise
+        self._tell(None)
+        return delivery
+
+    def _tell(self, error: Exception | None) -> bool:
+        """Answer whoever waits for the first connection; False if nobody does."""
+        opened = self._opened
+        if opened is None or opened.done():
+            return False
+        if error is None:
+            opened.set_result(None)
+        else:
+            opened.set_exception(error)
+        return True
+
+    async def close(self) -> None:
+        """Close a transport that was given for this subscription alone, as stock does."""
+        if self._wish.transport is not None and self._wish.transport is not self._hub.ground.transport:
+            await self._wish.transport.close()
+
+    def report(self, error: Exception) -> None:
+        """Tell the log and ``on_error`` of the end that we made."""
+        subscription, callbacks = self.subscription, self.callbacks
+        if subscription is None or callbacks is None:
+            return
+        logger.error(
+            "subscription %s has ended: %s",
+            subscription.id,
+            error,
+            extra={"subscription_id": subscription.id},
+        )
+        event = SubscriptionErrorEvent(
+            subscription_id=subscription.id,
+            request=subscription.request,
+            json={"type": "error", "id": subscription.id, "payload": [{"message": str(error)}]},
+            exception=error,
+        )
+        callbacks.dispatch(EventType.ERROR, event)
+
+    def _count_failure(self) -> None:
+        self._hub.callback_failures += 1
+
+
+class Delivery(Said):
+    """What the stock object takes for its socket: the messages of one subscription, as long as it lives."""
+
+    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_member", "_task", "loop")
+
+    def __init__(self, door: Door, hub: Hub, member: Member) -> None:
+        self._door = door
+        self._hub = hub
+        self._member = member
+        self._task = asyncio.current_task()
+        self._cancelled = False
+        self._cut = False
+        self._asked_inside = False
+        self.loop = asyncio.get_running_loop()
+        door.worker.mailbox = member.mailbox
+        member.mailbox.downstream = door.worker
+        hub.enter(self)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The protocol in use."""
+        return self._member.line.dialect.name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        mailbox = self._member.mailbox
+        try:
+            while True:
+                item = mailbox.take()
+                if isinstance(item, SubscriptionGap):
+                    self._door.worker.gap(item)
+                elif item is not None:
+                    return item
+                elif mailbox.ended:
+                    break
+                else:
+                    await mailbox.arrival()
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
+        if mailbox.error is None:
+            raise StopAsyncIteration
+        self._door.report(mailbox.error)
+        raise mailbox.error
+
+    async def __aexit__(self, *_: object) -> None:
+        """The end: the server is told, callbacks come to theirs, the socket is closed."""
+        member, worker = self._member, self._door.worker
+        member.leave()
+        try:
+            if self._cancelled:
+                worker.discard()
+            elif not self._asked_inside:
+                await worker.quiet()
+            if not member.line.shared:
+                await asyncio.wait({member.line.task})
+        except asyncio.CancelledError:
+            if self._cut:
+                raise cut_off(member.line.host) from None
+            raise
+        finally:
+            self._through()
+
+    async def abandon(self) -> None:
+        """It never began."""
+        self._member.leave()
+        self._hub.leave(self)
+        if not self._member.line.shared:
+            await asyncio.wait({self._member.line.task})
+
+    def _through(self) -> None:
+        running = self._door.worker.task
+        if running is None:
+            self._hub.leave(self)
+        else:
+            running.add_done_callback(lambda _: self._hub.leave(self))
+
+    # The end of the client.
+
+    def drain(self) -> None:
+        """Take nothing new; what waits is finished."""
+        self._asked_inside = self._door.worker.inside
+        self._member.leave()
+
+    def cut(self) -> None:
+        """End at once; a callback that runs is cancelled."""
+        self._cut = True
+        if self._task is not None:
+            self._task.cancel()
+        self._door.worker.cut()
+
+    def is_caller(self) -> bool:
+        """Whether one of its callbacks is asking."""
+        return self._door.worker.inside
+
+
+async def subscribed(
+    hub: Hub,
+    wish: Wish,
+    callbacks: CallbacksType | None,
+    on_data: CallbackType | None,
+    on_error: CallbackType | None,
+    on_gap: Callable[[SubscriptionGap], Any] | None,
+    admit: Callable[[], None],
+) -> ProductionSubscription:
+    """A subscription that the server has acknowledged; nothing is left of one that it has not."""
+    door = Door(hub, wish, on_gap, admit)
+    theirs = CallbackRegistry(callbacks) if isinstance(callbacks, dict) else callbacks
+    registry = ReadThrough(theirs, door.worker)
+    for event_type, callback in ((EventType.DATA, on_data), (EventType.ERROR, on_error)):
+        if callback is not None:
+            registry.own(event_type, callback)
+    subscription = ProductionSubscription(
+        request=wish.request,
+        callbacks=registry,
+        protocols=wish.protocols,
+        connection_init_payload=None if wish.payload is None else dict(wish.payload),
+        serializer=hub.parsed,
+        transport=door,
+    )
+    door.attach(subscription, registry)
+    await subscription.subscribe(endpoint=wish.endpoint)
+    task = subscription.task
+    assert task is not None  # noqa: S101 -- the stock object has just begun it
+    task.add_done_callback(_retrieved)
+    try:
+        await door.opened()
+    except BaseException:
+        await _cancelled(task)
+        raise
+    return subscription
+
+
+async def ended(subscription: ProductionSubscription) -> None:
+    """Wait for the end of a subscription; a cancel ends it.
+
+    :raises Exception: what ended it, if nobody asked for the end.
+    """
+    task = subscription.task
+    if task is None:
+        return
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _cancelled(task)
+        raise
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel, and see it through unless the caller is cancelled once more."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

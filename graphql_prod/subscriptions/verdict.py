@@ -1,0 +1,210 @@
+"""What the end of a connection means: decided here, at once and without I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiographql.client import GraphQLResponse
+from multidict import CIMultiDict
+
+from graphql_prod.config import target_of
+from graphql_prod.errors import (
+    HTTPStatusError,
+    RequestTimeoutError,
+    SubscriptionClosedError,
+    TransportError,
+)
+from graphql_prod.faults import classify, is_plain
+from graphql_prod.outcomes import reason_of
+from graphql_prod.retry import Reach, retry_after
+from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from graphql_prod.errors import Phase
+
+_REFUSED_CODES = (4401, 4403)
+_REFUSED_STATUSES = (401, 403)
+# What is worth a second try when the first connection of a subscription is refused.
+_TRANSIENT_STATUSES = (408, 425, 429)
+_OVERSIZED = 1009
+
+
+class Verdict(enum.Enum):
+    """What comes after the end of a connection."""
+
+    AGAIN = "connect again after a wait"
+    RENEW = "connect again with new credentials"
+    FATAL = "the end"
+
+
+class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
+    """The socket has ended: with a close frame, or without one (``code`` is None)."""
+
+    def __init__(self, code: int | None, reason: str | None = None) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class UpgradeRefusedError(Exception):
+    """The server answered the upgrade with an HTTP status."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+
+
+class RejectedError(Exception):
+    """The server answered ``connection_init`` with ``connection_error``."""
+
+
+class SilenceError(Exception):
+    """The connection was given up: nothing came for too long."""
+
+    def __init__(self, what: str, hint: str, phase: Phase) -> None:
+        super().__init__(what)
+        self.hint = hint
+        self.phase: Phase = phase
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection has ended, or did not come about.
+
+    ``what`` continues "<host> …" in a sentence, ``hint`` says what to do.
+    """
+
+    what: str
+    hint: str
+    close_code: int | None = None
+    close_reason: str | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    phase: Phase | None = None
+    refused: bool = False
+    """Whether it was the credentials that were refused."""
+    final: bool = False
+    """Whether a first connection that fails so is not tried again."""
+    closed: bool = False
+    """Whether the server ended it in so many words."""
+    cause: Exception | None = None
+    own: Exception | None = None
+    """An error that says all of this better."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the server asked us to wait, 0 if it did not."""
+        return retry_after(self.headers) or 0.0
+
+    def error(self, host: str, spent: str, *, established: bool) -> Exception:
+        """What is raised when this is the end; ``spent`` tells the attempts and the time."""
+        if self.own is not None and not established:
+            return self.own
+        text = f"{host} {self.what}, {spent}. {self.hint}"
+        error: Exception
+        if established or self.closed or self.refused:
+            error = SubscriptionClosedError(
+                text, close_code=self.close_code, close_reason=self.close_reason or self.what
+            )
+            error.__cause__ = self._refusal(text) if self.status is not None else self.own or self.cause
+            return error
+        if self.phase is not None:
+            error = RequestTimeoutError(text, phase=self.phase)
+        else:
+            error = TransportError(text) if self.status is None else self._refusal(text)
+        error.__cause__ = self.cause
+        return error
+
+    def _refusal(self, text: str) -> Exception:
+        return HTTPStatusError(
+            text,
+            response=GraphQLResponse(request="", json={}),
+            status=self.status or 0,
+            headers=CIMultiDict(self.headers.items()),
+            retry_after=retry_after(self.headers),
+        )
+
+
+def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bool) -> Verdict:
+    """What comes after the end of a connection, for one of its subscriptions.
+
+    :param fatal: close codes that end a subscription.
+    :param established: whether the subscription has been acknowledged before.
+    :param renewable: whether there are new credentials to be had that were not tried yet.
+    """
+    if loss.refused and renewable:
+        return Verdict.RENEW
+    if loss.close_code in fatal or (loss.refused and loss.close_code is None):
+        return Verdict.FATAL
+    return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
+
+
+def loss_of(error: Exception) -> Loss:
+    """What an exception says about the connection that it ended."""
+    match error:
+        case SocketClosed():
+            return _of_close(error)
+        case UpgradeRefusedError():
+            return _of_status(error)
+        case SilenceError():
+            hint, what = error.hint, str(error)
+            return Loss(what, hint, close_reason=what, phase=error.phase)
+        case UnreadableError():
+            hint = "Look at what the server, or a proxy before it, sends."
+            return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
+        case RejectedError():
+            what = f"refused the connection ({error})" if str(error) else "refused the connection"
+            return Loss(what, "Check the credentials.", refused=True, closed=True)
+    return _of_fault(error)
+
+
+def _of_close(closed: SocketClosed) -> Loss:
+    code, reason = closed.code, closed.reason
+    if code is None:
+        hint = "Look for a restart or a proxy in between."
+        return Loss("closed the connection without a word", hint, None, reason or "connection lost")
+    what = f"closed the connection with {code}" + (f" ({reason})" if reason else "")
+    hint = "See what the server means by it."
+    if code in _REFUSED_CODES:
+        hint = "Check the credentials and what they allow."
+    if code == _OVERSIZED:
+        hint = "Ask for less in an event, or raise max_response_bytes."
+    return Loss(what, hint, code, reason, refused=code in _REFUSED_CODES, closed=True)
+
+
+def _of_status(error: UpgradeRefusedError) -> Loss:
+    status = error.status
+    what = f"answered the WebSocket upgrade with {reason_of(status)}"
+    hint = "Look into the log of the server, or of the proxy before it."
+    if status in _REFUSED_STATUSES:
+        hint = "Check the credentials and what they allow."
+    elif 300 <= status < 400:
+        target = target_of(error.headers.get("Location", ""))
+        what += f", a redirect{f' to {target}' if target else ''} that is not followed"
+        hint = "Make its target the endpoint if it is right."
+    elif status < 300 or status == 404:
+        hint = "Check the endpoint's path, and that subscriptions are served there."
+    return Loss(
+        what,
+        hint,
+        close_reason=what,
+        status=status,
+        headers=error.headers,
+        refused=status in _REFUSED_STATUSES,
+        final=status < 500 and status not in _TRANSIENT_STATUSES,
+        cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+    )
+
+
+def _of_fault(error: Exception) -> Loss:
+    fault = classify(error)
+    final = fault.reach is Reach.FINAL
+    reason = fault.reason
+    if not is_plain(error) and not isinstance(error, OSError):
+        return Loss(fault.what, fault.hint, close_reason=reason, final=final, cause=error, own=error)
+    return Loss(fault.what, fault.hint, close_reason=reason, phase=fault.phase, final=final, cause=error)

@@ -1,0 +1,170 @@
+"""What the end of a connection means, and how long to wait after it: decided without I/O."""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+import pytest
+
+from graphql_prod import (
+    ConfigurationError,
+    HTTPStatusError,
+    RequestTimeoutError,
+    SubscriptionClosedError,
+    SubscriptionPolicy,
+    TransportError,
+)
+from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.protocol import UnreadableError
+from graphql_prod.subscriptions.verdict import (
+    RejectedError,
+    SilenceError,
+    SocketClosed,
+    UpgradeRefusedError,
+    Verdict,
+    judge,
+    loss_of,
+)
+
+FATAL = SubscriptionPolicy().fatal_close_codes
+SILENT = SilenceError("did not answer a ping within 1 s", "Look.", "read")
+
+# What happened: the verdict on a first connection, and on one that was up before.
+TABLE: list[tuple[Exception, Verdict, Verdict]] = [
+    *((SocketClosed(code), Verdict.FATAL, Verdict.FATAL) for code in sorted(FATAL)),
+    *(
+        (SocketClosed(code), Verdict.AGAIN, Verdict.AGAIN)
+        for code in (None, 1000, 1001, 1005, 1008, 1011, 1012, 1013, 1014, 3000, 4000, 4408, 4499, 4999)
+    ),
+    *((UpgradeRefusedError(status, {}), Verdict.FATAL, Verdict.FATAL) for status in (401, 403)),
+    *((UpgradeRefusedError(status, {}), Verdict.FATAL, Verdict.AGAIN) for status in (200, 302, 400, 404)),
+    *((UpgradeRefusedError(status, {}), Verdict.AGAIN, Verdict.AGAIN) for status in (408, 429, 500, 503)),
+    (RejectedError("no"), Verdict.FATAL, Verdict.FATAL),
+    (UnreadableError("sent a message that is no JSON"), Verdict.FATAL, Verdict.FATAL),
+    (SILENT, Verdict.AGAIN, Verdict.AGAIN),
+    (ConnectionRefusedError(), Verdict.AGAIN, Verdict.AGAIN),
+    (ConnectionResetError(), Verdict.AGAIN, Verdict.AGAIN),
+    (TimeoutError(), Verdict.AGAIN, Verdict.AGAIN),
+    (aiohttp.ServerDisconnectedError(), Verdict.AGAIN, Verdict.AGAIN),
+    (ssl.SSLCertVerificationError("self-signed"), Verdict.FATAL, Verdict.AGAIN),
+    (aiohttp.InvalidURL("x"), Verdict.FATAL, Verdict.AGAIN),
+    (LookupError("a transport's own"), Verdict.FATAL, Verdict.AGAIN),
+]
+
+
+@pytest.mark.parametrize(("error", "first", "later"), TABLE, ids=lambda value: repr(value)[:60])
+def test_verdicts(error: Exception, first: Verdict, later: Verdict) -> None:
+    """One table says whether a connection comes back, at first and later."""
+    loss = loss_of(error)
+    assert judge(loss, FATAL, established=False, renewable=False) is first
+    assert judge(loss, FATAL, established=True, renewable=False) is later
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SocketClosed(4401), SocketClosed(4403), UpgradeRefusedError(401, {}), RejectedError("")],
+    ids=repr,
+)
+def test_credentials_are_renewed_where_they_can_be(error: Exception) -> None:
+    """Only refusals of credentials, and only while there are others to try."""
+    loss = loss_of(error)
+    assert judge(loss, FATAL, established=True, renewable=True) is Verdict.RENEW
+    assert judge(loss, FATAL, established=True, renewable=False) is Verdict.FATAL
+    assert judge(loss_of(SocketClosed(4400)), FATAL, established=True, renewable=True) is Verdict.FATAL
+
+
+def test_the_table_is_a_setting() -> None:
+    """A code taken out of the fatal ones reconnects; one put in ends."""
+    assert judge(loss_of(SocketClosed(4403)), frozenset(), established=True, renewable=False) is Verdict.AGAIN
+    only = frozenset({1012})
+    assert judge(loss_of(SocketClosed(1012)), only, established=True, renewable=False) is Verdict.FATAL
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SocketClosed(4403, "Forbidden"), SubscriptionClosedError),
+        (SocketClosed(None), TransportError),
+        (UpgradeRefusedError(503, {"Retry-After": "7"}), HTTPStatusError),
+        (UpgradeRefusedError(401, {}), SubscriptionClosedError),
+        (SILENT, RequestTimeoutError),
+        (ConnectionRefusedError(), TransportError),
+        (RejectedError("no"), SubscriptionClosedError),
+        (LookupError("own"), LookupError),
+    ],
+    ids=repr,
+)
+def test_errors(error: Exception, kind: type[Exception]) -> None:
+    """A first connection that fails raises what it was; one that was up, always SubscriptionClosedError."""
+    loss = loss_of(error)
+    first = loss.error("host:1", "after 2 attempts in 1.00 s", established=False)
+    assert type(first) is kind
+    if not isinstance(error, LookupError):
+        assert str(first).startswith("host:1 ")
+        assert "after 2 attempts in 1.00 s" in str(first)
+    later = loss.error("host:1", "in mid-stream", established=True)
+    assert isinstance(later, SubscriptionClosedError)
+    assert later.close_code == getattr(error, "code", None)
+    assert later.close_reason
+
+
+def test_a_refused_upgrade_keeps_its_facts() -> None:
+    """Status, headers and Retry-After are there for code, also below a fatal end."""
+    loss = loss_of(UpgradeRefusedError(503, {"Retry-After": "7"}))
+    error = loss.error("host", "", established=False)
+    assert isinstance(error, HTTPStatusError)
+    assert (error.status, error.retry_after, error.headers["retry-after"]) == (503, 7.0, "7")
+    assert loss.retry_after == 7.0
+    cause = loss_of(UpgradeRefusedError(401, {})).error("host", "", established=True).__cause__
+    assert isinstance(cause, HTTPStatusError)
+    assert cause.status == 401
+
+
+def test_backoff_doubles_up_to_its_longest() -> None:
+    """Each wait is drawn from 0 to a limit that doubles; what the server asks for is the least."""
+    backoff = Backoff(SubscriptionPolicy(wait_initial=1, wait_max=8))
+    for longest in (1, 2, 4, 8, 8, 8):
+        assert 0 <= backoff.wait() <= longest
+    assert backoff.wait(floor=60) == 60
+    backoff.forget()
+    assert backoff.wait() <= 1
+
+
+def test_backoff_reaches_its_limits() -> None:
+    """Full jitter: in a thousand draws some lie near 0 and some near the limit."""
+    draws = [Backoff(SubscriptionPolicy(wait_initial=1, wait_max=1)).wait() for _ in range(1000)]
+    assert min(draws) < 0.1
+    assert max(draws) > 0.9
+
+
+def test_a_long_outage_does_not_overflow() -> None:
+    """Days of attempts leave the wait what it was."""
+    backoff = Backoff(SubscriptionPolicy(wait_initial=0.5, wait_max=30))
+    assert all(backoff.wait() <= 30 for _ in range(5000))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"wait_initial": 40}, None),
+        ({"wait_initial": 5, "wait_max": 1}, "wait_initial, wait_max"),
+        ({"connect_attempts": 0}, "connect_attempts"),
+        ({"max_queue": 0}, "max_queue"),
+        ({"overflow": "spill"}, "overflow"),
+        ({"ping_interval": 0}, "ping_interval"),
+        ({"fatal_close_codes": [99]}, "fatal_close_codes"),
+        ({"max_reconnects": -1}, "max_reconnects"),
+        ({"lingers": 1}, "lingers"),
+        ({"fatal_close_codes": "4400, 4403"}, None),
+        ({"ack_timeout": None, "ping_interval": None, "pong_timeout": None, "max_reconnects": None}, None),
+    ],
+    ids=str,
+)
+def test_policies(settings: dict[str, object], named: str | None) -> None:
+    """Numbers that contradict one another or make no sense are refused, naming them."""
+    if named is None:
+        SubscriptionPolicy(**settings)  # type: ignore[arg-type]
+        return
+    with pytest.raises(ConfigurationError, match=named):
+        SubscriptionPolicy(**settings)  # type: ignore[arg-type]
