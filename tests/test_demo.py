@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from graphql_prod.demo import words
-from graphql_prod.demo.scenes import SCENES, Scene, login_page, mutation
+from graphql_prod.demo import stage, words
+from graphql_prod.demo.events import Events
+from graphql_prod.demo.scenes import SCENES, Scene, login_page, mutation, restart, unbroken
 from graphql_prod.demo.screen import Screen
 from graphql_prod.demo.show import show
+from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.testing import Answer
 from graphql_prod.testing.waiting import no_waiting
 
@@ -125,7 +127,7 @@ def test_each_attempt_is_a_line_with_its_wait(whole: Run) -> None:
     """Time, scene, attempt, what happened on the wire, what the client does about it."""
     line = r"^ +\d\.\d\d s +1 +1 +reached server: 503 Service Unavailable +waits 1\.00 s, tries again"
     assert re.search(line, whole.out, re.MULTILINE)
-    assert re.search(r"4 +3 +never sent: could not connect +waits", whole.out)
+    assert re.search(r"4 +3 +never arrived: could not connect +waits", whole.out)
     assert re.search(r"5 +1 +ran on server: connection lost +raises TransportError,", whole.out)
 
 
@@ -136,6 +138,17 @@ def test_the_summary_names_what_the_stock_client_does(whole: Run) -> None:
     assert "GraphQLTransportException" in summary
     assert "SILENT EMPTY DATA" in summary
     assert re.search(r"stock client: .*\b7 x error\b.*, 1 x silent empty data", summary)
+
+
+def test_a_subscription_outlives_the_server_only_with_ours(whole: Run) -> None:
+    """Each loss is a line with its wait; the stock client's is no error at all."""
+    assert re.search(r"\* the server stops for 0\.3 s", whole.out)
+    assert re.search(r"10 +1 +reached server: connection lost +waits 0\.\d\d s, tries again", whole.out)
+    assert re.search(r"10 +\d+ +reached server: answered +ends: events 0 to 9, 1 gap told", whole.out)
+    assert re.search(r"10 +1 +reached server: connection lost +ends silently: events 0 to \d", whole.out)
+    summary = whole.out.partition("as measured just now")[2]
+    assert re.search(r"stock +SILENT END: events 0 to \d of 10", summary)
+    assert re.search(r"stock client: .*\b1 x silent end\b", summary)
 
 
 def test_a_pipe_gets_plain_text_of_100_columns(whole: Run) -> None:
@@ -161,6 +174,76 @@ async def test_a_broken_promise_is_named_and_changes_the_exit_status(
     assert "1 of 2 scenes" in out
     assert "NOT AS PROMISED: a miracle" in out
     assert logger.handlers == before
+
+
+def deaf(*_: object) -> None:
+    """Hears of no gap."""
+
+
+def from_the_start(_: object, variables: dict[str, int]) -> dict[str, int]:
+    """Knows no cursor."""
+    return variables
+
+
+@pytest.mark.parametrize(
+    ("target", "instead", "end"),
+    [
+        ("graphql_prod.demo.scenes.onward", from_the_start, r"answer: events 0(, \d)+, 0(, \d)+, 1 gap told"),
+        ("graphql_prod.demo.events.Events.gap", deaf, "answer: events 0 to 9$"),
+        (
+            "graphql_prod.demo.stage.SUBSCRIPTIONS",
+            SubscriptionPolicy(max_reconnects=0),
+            "SubscriptionClosedError: ",
+        ),
+    ],
+    ids=["doubled events", "a gap untold", "no reconnect"],
+)
+async def test_the_restart_can_break_its_promise(
+    backend: Backend,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    instead: object,
+    end: str,
+) -> None:
+    """Each part of what it promises is looked at."""
+    monkeypatch.setattr(target, instead)
+    scenes = [scene for scene in SCENES if scene.play is restart]
+    assert await show(Screen(), backend, scenes) == 1
+    assert re.search(f"It ended with {end}", capsys.readouterr().err.rstrip())
+
+
+async def test_the_stock_client_does_not_keep_the_promise_of_the_restart(backend: Backend) -> None:
+    """And the server is up again for the next scene, though nobody came back."""
+    async with stage.staged("stock", backend) as staged:
+        events = await restart(staged)
+        assert staged.server.running
+        assert len(staged.arrivals) == 1
+    assert events.numbers == list(range(len(events.numbers)))
+    assert (events.ended, unbroken(events)) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gaps", "good"),
+    [
+        ([0, 1, 2, 3], [2], True),
+        ([0, 1, 3], [2], False),
+        ([0, 1, 1, 2, 3], [2], False),
+        ([0, 2, 1, 3], [2], False),
+        ([0, 1, 2, 3], [], False),
+        ([0, 1, 2, 3], [2, 3], False),
+        ([0, 1, 2, 3], [0], False),
+        ([0, 1, 2, 3], [4], False),
+    ],
+    ids=["whole", "missing", "doubled", "disordered", "untold", "told twice", "told early", "told late"],
+)
+def test_unbroken_is_each_event_once_and_one_gap_between(
+    numbers: list[int], gaps: list[int], good: bool
+) -> None:
+    """The promise, in numbers."""
+    events = Events(4)
+    events.numbers, events.gaps = numbers, gaps
+    assert unbroken(events) is good
 
 
 async def test_a_real_server_is_asked_by_both(server: ScriptedServer, backend: Backend) -> None:

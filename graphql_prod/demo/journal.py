@@ -16,10 +16,12 @@ class Failed:
     """An attempt that ended badly."""
 
     attempt: int
+    """Its number in the call; of a subscription, since its connection was lost: 0 for the loss itself."""
     reason: str
     status: int | None
     reach: str
-    """How far it got: a value of :class:`graphql_prod.retry.Reach`."""
+    """How far it got: a value of :class:`graphql_prod.retry.Reach`; "" for a subscription, which may always
+    be asked for again."""
     wait: float | None
     """Seconds until the next attempt. None: there is none, the retry budget is spent."""
 
@@ -46,6 +48,5 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         facts = record.__dict__
         if "attempt" in facts:
-            self._heard(
-                Failed(facts["attempt"], facts["reason"], facts["status"], facts["reach"], facts.get("wait"))
-            )
+            status, reach = facts.get("status"), facts.get("reach", "")
+            self._heard(Failed(facts["attempt"], facts["reason"], status, reach, facts.get("wait")))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aiographql.client import GraphQLResponse
 
+from graphql_prod.demo.events import Events
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from graphql_prod.testing import ReceivedRequest
 
-Kind = Literal["answer", "GraphQL errors", "silent empty data", "error"]
+Kind = Literal["answer", "GraphQL errors", "silent empty data", "silent end", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Outcome:
     error: Exception | None
     seconds: float
     requests: tuple[ReceivedRequest, ...] = ()
-    """Those that reached the server."""
+    """Those that reached the server, upgrades to a WebSocket among them."""
     executions: int = 0
     """How often the server really ran the mutation."""
 
@@ -34,6 +36,8 @@ class Outcome:
         """What the caller is left with."""
         if self.error is not None:
             return "error"
+        if isinstance(self.result, Events):
+            return "answer" if self.result.ended else "silent end"
         if not isinstance(self.result, GraphQLResponse):
             return "answer"
         if self.result.errors:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiographql.client import GraphQLRequest
+
+from graphql_prod.demo.events import COUNT, Events, onward
 from graphql_prod.demo.stage import retry
 from graphql_prod.errors import InvalidResponseError
 from graphql_prod.testing import Answer
@@ -96,9 +99,26 @@ async def login_page(stage: Stage) -> Any:
     return await stage.client.query("query Login { hello }")
 
 
+async def restart(stage: Stage) -> Any:
+    """Half of the events have come when the server goes away; it is back a moment later."""
+    stage.server.tick = 0.02
+    events = Events(10)
+    request = GraphQLRequest(COUNT, variables={"from": 0, "to": events.end - 1})
+    async with stage.restart(events.halfway, 0.3):
+        await stage.subscribe(request, events.take, on_gap=events.gap, resume=onward)
+    return events
+
+
 def answered(outcome: Outcome, requests: int) -> bool:
     """Whether a real answer came, after so many requests had reached the server."""
     return outcome.kind == "answer" and len(outcome.requests) == requests
+
+
+def unbroken(events: Any) -> bool:
+    """Whether every event came once and in order, with one gap told somewhere between them."""
+    if not isinstance(events, Events) or len(events.gaps) != 1:
+        return False
+    return events.whole and 0 < events.gaps[0] < events.end
 
 
 def other_token(requests: Sequence[ReceivedRequest]) -> bool:
@@ -166,5 +186,11 @@ SCENES = (
         "an error, never empty data that looks like an answer",
         login_page,
         lambda end: isinstance(end.error, InvalidResponseError),
+    ),
+    Scene(
+        "subscription, restart",
+        "connects again, tells the gap, resumes with a cursor: no event missing or doubled",
+        restart,
+        lambda end: answered(end, requests=2) and unbroken(end.result),
     ),
 )

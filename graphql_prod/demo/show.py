@@ -30,6 +30,7 @@ async def show(screen: Screen, backend: Backend, scenes: Sequence[Scene] = SCENE
     """Play all scenes twice; returns the exit status."""
     screen.say(f"A GraphQL server behind a bad network, all on this machine; {backend} underneath.", "bold")
     screen.say("The client has its defaults, but waits between attempts of 0.25 s, doubling, without jitter.")
+    screen.say("A subscription that was lost waits up to 0.25 s, drawn by chance, before each attempt.")
     ours = await _play_all(screen, "graphql_prod", backend, scenes)
     stock = await _play_all(screen, "stock", backend, scenes)
     pairs = [Pair(*row) for row in zip(count(1), scenes, ours, stock)]
@@ -84,10 +85,9 @@ class Teller:
 
     def failed(self, failed: Failed) -> None:
         """An attempt that is not the last."""
-        self._attempts = failed.attempt
-        self._line(
-            failed.attempt, f"{self._arrival()}: {words.fate(failed)}", words.decision(failed), "yellow"
-        )
+        self._attempts += 1
+        wire = f"{self._arrival()}: {words.fate(failed)}"
+        self._line(self._attempts, wire, words.decision(failed), "yellow")
 
     def ended(self, outcome: Outcome) -> None:
         """The last attempt, and with it the call."""
@@ -99,15 +99,14 @@ class Teller:
     def seen(self, outcome: Outcome) -> Outcome:
         """The outcome with what the server recorded of this scene."""
         requests, executions = self._first
-        return outcome.seen_by(self._stage.server.requests[requests:], self._records()[1] - executions)
+        return outcome.seen_by(self._stage.arrivals[requests:], self._records()[1] - executions)
 
     def _arrival(self) -> str:
         before, self._seen = self._seen, self._records()
         return words.arrival(self._seen[0] - before[0], self._seen[1] - before[1])
 
     def _records(self) -> tuple[int, int]:
-        server = self._stage.server
-        return len(server.requests), server.executions["increment"]
+        return len(self._stage.arrivals), self._stage.server.executions["increment"]
 
     def _line(self, attempt: int | str, wire: str, client: str, style: str) -> None:
         seconds = time.perf_counter() - self._began

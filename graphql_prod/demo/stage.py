@@ -15,15 +15,22 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.retry import RetryPolicy
+from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.testing import FaultyProxy, ScriptedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from aiographql.client import GraphQLRequest
+
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.session import Backend
+    from graphql_prod.testing import ReceivedRequest
 
 Cast = Literal["graphql_prod", "stock"]
+
+SUBSCRIPTIONS = SubscriptionPolicy(wait_initial=0.25, wait_max=0.25)
+"""The default policy with shorter waits; those cannot do without chance."""
 
 
 def retry(**more: Any) -> RetryPolicy:
@@ -42,6 +49,11 @@ class Stage:
     tell: Callable[[str], None] = lambda _: None
     """Puts a line about the network or the server into the timeline."""
 
+    @property
+    def arrivals(self) -> list[ReceivedRequest]:
+        """All that reached the server in the order of its coming, upgrades to a WebSocket too."""
+        return sorted([*self.server.requests, *self.server.upgrades], key=lambda request: request.at)
+
     @contextlib.asynccontextmanager
     async def made_of(self, settings: str) -> AsyncIterator[GraphQLClient]:
         """Our client, made of a settings file; the stock client, which reads none, as it is."""
@@ -59,6 +71,30 @@ class Stage:
         """Our client with these options of ``with_options``; the stock client, which has none, as it is."""
         client = self.client
         return client.with_options(**options) if isinstance(client, ProductionClient) else client
+
+    async def subscribe(self, request: GraphQLRequest, on_data: Callable[[Any], Any], **options: Any) -> None:
+        """Subscribe, and wait for the end; ``options`` are for our client, the stock one has none such."""
+        ours = options if isinstance(self.client, ProductionClient) else {}
+        await self.client.subscribe(request, on_data=on_data, wait=True, **ours)
+
+    @contextlib.asynccontextmanager
+    async def restart(self, begin: asyncio.Event, seconds: float) -> AsyncIterator[None]:
+        """At ``begin`` the server stops, for so long or until the block is left."""
+        restarting = asyncio.create_task(self._restart(begin, seconds))
+        try:
+            yield
+        finally:
+            restarting.cancel()
+            await asyncio.wait({restarting})
+            await self.server.start()
+
+    async def _restart(self, begin: asyncio.Event, seconds: float) -> None:
+        await begin.wait()
+        self.tell(f"the server stops for {seconds:g} s")
+        await self.server.stop()
+        await asyncio.sleep(seconds)
+        await self.server.start()
+        self.tell("the server is back, on its port")
 
     @contextlib.asynccontextmanager
     async def outage(self, seconds: float) -> AsyncIterator[None]:
@@ -113,10 +149,10 @@ def make(
 ) -> GraphQLClient:
     """A client. Neither validates, so that the requests counted are the scenes' own.
 
-    ``config`` is for ours; None takes the show's retry policy. The stock client takes no provider.
+    ``config`` is for ours; None takes the show's shorter waits. The stock client takes no provider.
     """
     if cast == "graphql_prod":
-        config = config or ProductionConfig(retry=retry())
+        config = config or ProductionConfig(retry=retry(), subscriptions=SUBSCRIPTIONS)
         return ProductionClient(
             url, validate=False, backend=backend, config=config, headers_provider=headers_provider
         )

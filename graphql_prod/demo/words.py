@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 
 from graphql_prod.config import redacted
+from graphql_prod.demo.events import Events
 from graphql_prod.errors import HTTPStatusError, InvalidResponseError, RequestTimeoutError
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ _REASONS = {
     "attempt timeout": "attempt timed out",
     "read timeout": "no answer in time",
 }
+_FATES = {"silent empty data": "answered, not GraphQL", "silent end": "connection lost"}
 _REACHES = {"unsent": "never sent", "ambiguous": "sent", "final": "given up"}
 
 
 def arrival(requests: int, executions: int) -> str:
     """How far an attempt got, by what the server recorded of it."""
     if not requests:
-        return "never sent"
+        return "never arrived"
     return "ran on server" if executions else "reached server"
 
 
@@ -49,7 +51,7 @@ def last_fate(outcome: Outcome) -> str:
     """What came back on the last attempt, for which the client leaves no log record."""
     match outcome.error:
         case None:
-            return "answered, not GraphQL" if outcome.kind == "silent empty data" else "answered"
+            return _FATES.get(outcome.kind, "answered")
         case InvalidResponseError(status=status) | HTTPStatusError(status=status):
             return f"{status}, not GraphQL"
         case GraphQLRequestException():
@@ -71,15 +73,23 @@ def decision(failed: Failed) -> str:
 def ending(outcome: Outcome) -> str:
     """What the caller gets, in a few words."""
     if outcome.error is None:
-        return f"returns {shown(outcome.result)}"
+        return f"{_verb(outcome)} {shown(outcome.result)}"
     flag = ", may_have_executed=True" if outcome.may_have_executed else ""
     return f"raises {type(outcome.error).__name__}{flag}"
+
+
+def _verb(outcome: Outcome) -> str:
+    if outcome.kind == "silent end":
+        return "ends silently:"
+    return "ends:" if isinstance(outcome.result, Events) else "returns"
 
 
 def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 110) -> str:
     """What the caller got, in a sentence, for the summary."""
     if outcome.kind == "silent empty data":
         return "SILENT EMPTY DATA: data is {}, no error"
+    if outcome.kind == "silent end":
+        return f"SILENT END: {shown(outcome.result)} of {outcome.result.end}, no error"
     if outcome.error is None:
         return shortened(clean(f"answer: {shown(outcome.result)}"), limit)
     return shortened(clean(f"{ending(outcome).removeprefix('raises ')}: {outcome.error}"), limit)
@@ -87,11 +97,22 @@ def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 110)
 
 def shown(result: Any) -> str:
     """What a client returned."""
+    if isinstance(result, Events):
+        return _counted(result)
     if not isinstance(result, GraphQLResponse):
         return str(result)
     if result.errors:
         return f"GraphQL errors: {result.errors[0].message}"
     return ", ".join(f"{key}={value!r}" for key, value in result.data.items()) or "{} (empty data)"
+
+
+def _counted(events: Events) -> str:
+    numbers = events.numbers
+    text = ", ".join(map(str, numbers)) or "none"
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        text = f"{numbers[0]} to {numbers[-1]}"
+    gaps = len(events.gaps)
+    return f"events {text}" + (f", {gaps} gap{'s'[: gaps > 1]} told" if gaps else "")
 
 
 def shortened(text: str, limit: int) -> str:
