@@ -23,6 +23,11 @@ EXPECTED = {
         "executed on the server: 1",
         "sent twice with one key: True",
     ],
+    "subscription.py": [
+        "gap: closed with 1012 (restart)",
+        "nothing missing, nothing twice: True",
+        "refused: 4403 (Forbidden)",
+    ],
     "testing_your_program.py": ["comes_through_an_overload: ok", "gives_up_in_time: ok"],
 }
 

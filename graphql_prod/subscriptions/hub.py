@@ -163,17 +163,18 @@ class Hub:
     def _require_room(self, wish: Wish) -> None:
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
-                f"The client holds {len(self.lines)} WebSockets for subscriptions, as many as "
-                f"pool.subscriptions={self.limit} allows; nothing was opened. Raise it, end subscriptions "
-                "that are no longer needed, or let them share sockets (subscriptions.share_connection)."
+                f"The client has no WebSocket left for another subscription: pool.subscriptions={self.limit} "
+                f"allows no more than the {len(self.lines)} it holds. Nothing was opened. Raise it, end "
+                "subscriptions that are no longer needed, or let them share sockets "
+                "(subscriptions.share_connection)."
             )
         room = self._room_of_a_callers(wish)
         if room is not None and len(self.lines) >= room:
             raise SubscriptionLimitError(
-                f"The given aiohttp session has {room + 1} connections and {len(self.lines)} of them are "
-                "WebSockets of subscriptions; one more would leave none for calls. Nothing was opened. Raise "
-                "the limit of the session's connector, lower pool.subscriptions, or let subscriptions share "
-                "sockets (subscriptions.share_connection)."
+                f"The given aiohttp session may open {room + 1} in all, and a WebSocket more than the "
+                f"{len(self.lines)} of its subscriptions would leave none for calls. Nothing was opened. "
+                "Raise the limit of the session's connector, lower pool.subscriptions, or let subscriptions "
+                "share sockets (subscriptions.share_connection)."
             )
 
     def _room_of_a_callers(self, wish: Wish) -> int | None:
@@ -182,8 +183,12 @@ class Hub:
         connector = getattr(given, "connector", None)
         if given is None or wish.transport is not None or connector is None:
             return None
-        limit: int = connector.limit
-        return limit - 1 if limit else None
+        limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]  # 0: none
+        return min(limits) - 1 if limits else None
+
+    def is_own(self, wish: Wish) -> bool:
+        """Whether its transport is for this subscription alone, and so is closed with it, as stock does."""
+        return wish.transport is not None and wish.transport is not self.ground.transport
 
     def forget(self, line: Line) -> None:
         """Let nobody join a line any more."""

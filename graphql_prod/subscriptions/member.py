@@ -151,7 +151,7 @@ class Member:
         mailbox.put(message)
 
     def _overflow(self) -> Exception:
-        why = "on a shared connection nobody may hold the others back; " if self.line.shared else ""
+        why = "On a shared connection nobody may hold the others back. " if self.line.shared else ""
         return SubscriptionClosedError(
             f"The subscription to {self.line.host} was ended: {self.mailbox.limit} events wait for its "
             f"reader, and one more came. {why}Read faster, raise subscriptions.max_queue, or set "

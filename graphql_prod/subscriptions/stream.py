@@ -26,8 +26,9 @@ async def stream(
     hub: Hub, wished: Callable[[], Awaitable[Wish]], *, gaps: bool
 ) -> AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None]:
     """The events of a subscription, and its gaps where they are wanted; unsubscribes when it is closed."""
-    member = hub.join(await wished())
-    del wished  # it keeps all that subscribe() was given
+    wish = await wished()
+    member = hub.join(wish)
+    del wished  # it keeps all that stream() was given
     reader = StreamReader(hub, member)
     cancelled = False
     try:
@@ -61,6 +62,8 @@ async def stream(
         # A cancel is not held up by a server that does not answer the close frame.
         if not cancelled and not member.line.shared:
             await asyncio.wait({member.line.task})
+        if wish.transport is not None and hub.is_own(wish):
+            await wish.transport.close()
 
 
 def _raise_error(member: Member, message: Item) -> None:

@@ -153,7 +153,7 @@ class Door:
 
     async def close(self) -> None:
         """Close a transport that was given for this subscription alone, as stock does."""
-        if self._wish.transport is not None and self._wish.transport is not self._hub.ground.transport:
+        if self._wish.transport is not None and self._hub.is_own(self._wish):
             await self._wish.transport.close()
 
     def report(self, error: Exception) -> None:

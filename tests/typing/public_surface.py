@@ -1,6 +1,7 @@
 """The types that a user sees, under mypy's strict rules. Never run: checked by tests/test_typing.py."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import aiohttp
@@ -14,6 +15,7 @@ from aiographql.client import (
     GraphQLRequestException,
     GraphQLResponse,
     GraphQLSubscription,
+    GraphQLSubscriptionEvent,
     GraphQLTransport,
 )
 from aiographql.client.serializer import JSONSerializer
@@ -37,6 +39,11 @@ from graphql_prod import (
     RequestTimeoutError,
     RetryBudget,
     RetryPolicy,
+    SubscriptionClosedError,
+    SubscriptionErrorEvent,
+    SubscriptionGap,
+    SubscriptionLimitError,
+    SubscriptionPolicy,
     TimeoutPolicy,
     TransportError,
     __version__,
@@ -95,6 +102,46 @@ async def calling(client: ProductionClient, request: GraphQLRequest) -> None:
         assert_type(entered, ProductionClient)
 
 
+def onward(last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
+    return variables if last is None else {**variables, "after": last.id}
+
+
+async def onward_later(last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> Mapping[str, Any]:
+    return onward(last, variables)
+
+
+async def told(gap: SubscriptionGap) -> None: ...
+
+
+async def subscribing(client: ProductionClient, mine: Mine, request: GraphQLRequest, switch: bool) -> None:
+    assert_type(await client.subscribe(request, on_gap=told, resume=onward), GraphQLSubscription)
+    assert_type(
+        await mine.subscribe(request, on_data=print, on_gap=print, resume=onward_later, wait=True),
+        GraphQLSubscription,
+    )
+    async with await client.subscribe(request, protocols="graphql-ws") as subscription:
+        assert_type(subscription, GraphQLSubscription)
+
+    events = client.stream("subscription { count }", variables={"a": 1}, resume=onward)
+    assert_type(events, AsyncGenerator[GraphQLSubscriptionEvent, None])
+    assert_type(client.stream(request, gaps=False), AsyncGenerator[GraphQLSubscriptionEvent, None])
+    both = mine.stream(request, {"A": "b"}, "A", {"b": 1}, {}, gaps=True, resume=onward_later)
+    assert_type(both, AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None])
+    either = client.stream(request, gaps=switch)
+    assert_type(either, AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None])
+    async with contextlib.aclosing(both) as closing:
+        async for event in closing:
+            if isinstance(event, SubscriptionGap):
+                assert_type(event.close_code, int | None)
+                assert_type(event.close_reason, str | None)
+                assert_type(event.down_for, float)
+                assert_type(event.attempts, int)
+                assert_type(event.dropped, int)
+            else:
+                assert_type(event, GraphQLSubscriptionEvent)
+                assert_type(event.payload, GraphQLResponse | str | None)
+
+
 async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:
     assert_type(client.with_options(), ProductionClient)
     assert_type(mine.with_options(timeout=2.5, idempotent=True, headers=headers, validate=False), Mine)
@@ -126,6 +173,24 @@ def settings() -> None:
     assert_type(retry.jitter, Literal["full", "none"])
     assert_type(retry.budget, RetryBudget | None)
     pool = PoolPolicy(requests=1, subscriptions=0, retry_headroom=0.5, keepalive=1)
+    subscriptions = SubscriptionPolicy(
+        connect_attempts=1,
+        ack_timeout=None,
+        ping_interval=5,
+        pong_timeout=2.5,
+        wait_initial=0.1,
+        wait_max=1,
+        max_reconnects=3,
+        stable_after=1,
+        fatal_close_codes=frozenset({4400}),
+        max_queue=10,
+        overflow="drop_oldest",
+        callback_executor=True,
+        share_connection=True,
+        linger=0,
+    )
+    assert_type(subscriptions.overflow, Literal["block", "drop_oldest", "error"])
+    assert_type(subscriptions.max_reconnects, int | None)
     config = ProductionConfig(
         endpoint="https://h/graphql",
         backend="httpx",
@@ -134,10 +199,12 @@ def settings() -> None:
         retry=retry,
         timeout=timeout,
         pool=pool,
+        subscriptions=subscriptions,
     )
     assert_type(config.endpoint, str | None)
     assert_type(config.timeout, TimeoutPolicy)
     assert_type(config.pool, PoolPolicy)
+    assert_type(config.subscriptions, SubscriptionPolicy)
 
 
 def looking(stats: ClientStats) -> None:
@@ -146,6 +213,9 @@ def looking(stats: ClientStats) -> None:
     assert_type(stats.pool, PoolStats)
     assert_type(stats.pool.limit, int)
     assert_type(stats.schema_age, float | None)
+    for count in (stats.subscriptions, stats.sockets, stats.events, stats.reconnects, stats.dropped):
+        assert_type(count, int)
+    assert_type(stats.callback_failures, int)
 
 
 def failing(
@@ -154,15 +224,25 @@ def failing(
     timeout: RequestTimeoutError,
     transport: TransportError,
     closed: ClientClosedError,
+    ended: SubscriptionClosedError,
+    limit: SubscriptionLimitError,
+    told: SubscriptionErrorEvent,
     configuration: ConfigurationError,
 ) -> None:
     request_errors: list[GraphQLRequestException] = [status, invalid]
     transport_errors: list[GraphQLTransportException] = [timeout, transport]
-    all_errors: list[GraphQLClientException] = [*request_errors, *transport_errors, closed, configuration]
+    all_errors: list[GraphQLClientException] = [
+        *request_errors,
+        *transport_errors,
+        closed,
+        ended,
+        limit,
+        configuration,
+    ]
     times: TimeoutError = timeout
     values: ValueError = configuration
     _ = all_errors, times, values
-    for error in (status, invalid, timeout, transport, closed):
+    for error in (status, invalid, timeout, transport, closed, ended, limit):
         assert_type(error.attempts, int)
         assert_type(error.elapsed, float)
         assert_type(error.may_have_executed, bool)
@@ -173,6 +253,11 @@ def failing(
     assert_type(invalid.status, int | None)
     assert_type(invalid.content_type, str | None)
     assert_type(invalid.excerpt, str)
+    assert_type(ended.close_code, int | None)
+    assert_type(ended.close_reason, str | None)
+    assert_type(told.exception, Exception | None)
+    event: GraphQLSubscriptionEvent = told
+    _ = event
     assert_type(timeout.phase, Literal["pool", "connect", "write", "read", "attempt", "total"])
     assert_type(configuration.problems, tuple[Problem, ...])
     assert_type(configuration.problems[0].key, str)
@@ -196,6 +281,16 @@ async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -
     await client.query(5)  # type: ignore[arg-type]
     await client.query("{ hello }", headers=["A"])  # type: ignore[arg-type]
     _ = (await client.query_data_as("{ city }", City)).nothing  # type: ignore[attr-defined]
+    await client.subscribe("subscription { a }", gaps=True)  # type: ignore[call-arg]
+    await client.subscribe("subscription { a }", on_gap=3)  # type: ignore[arg-type]
+    await client.subscribe("subscription { a }", resume=told)  # type: ignore[arg-type]
+    client.stream("subscription { a }", on_data=print)  # type: ignore[call-overload]
+    client.stream("subscription { a }", gaps="yes")  # type: ignore[call-overload]
+    client.stream(5)  # type: ignore[call-overload]
+    SubscriptionPolicy(overflow="spill")  # type: ignore[arg-type]
+    SubscriptionPolicy(max_queue=None)  # type: ignore[arg-type]
+    SubscriptionGap(code=3)  # type: ignore[call-arg]
+    stats.dropped = 3  # type: ignore[misc]
     TimeoutPolicy(total="soon")  # type: ignore[arg-type]
     TimeoutPolicy(totall=1)  # type: ignore[call-arg]
     RetryPolicy(attempts="many")  # type: ignore[arg-type]
