@@ -121,6 +121,11 @@ class Line:
         return self.key is not None
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a socket, which takes a moment to close."""
+        return self._socket is not None
+
+    @property
     def host(self) -> str:
         """Whom it connects to, for texts."""
         return self._opener.host

@@ -57,10 +57,11 @@ async def stream(
         cancelled = True
         raise
     finally:
+        # A cancel is not held up by a server that does not answer the close frame.
+        in_haste = cancelled and member.line.connected
         member.leave()
         reader.leave()
-        # A cancel is not held up by a server that does not answer the close frame.
-        if not cancelled and not member.line.shared:
+        if not in_haste and not member.line.shared:
             await asyncio.wait({member.line.task})
         if wish.transport is not None and hub.is_own(wish):
             await wish.transport.close()
