@@ -488,6 +488,7 @@ class ProductionClient(GraphQLClient):
         require_subscription(request)
         with Group(self._prod_settings):
             await self.validate(request)
+        prod.lifecycle.admit()  # it may have begun to close meanwhile
         return Wish(
             endpoint=self.endpoint,
             request=request,

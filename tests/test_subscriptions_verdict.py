@@ -122,11 +122,13 @@ def test_a_refused_upgrade_keeps_its_facts() -> None:
 
 
 def test_backoff_doubles_up_to_its_longest() -> None:
-    """Each wait is drawn from 0 to a limit that doubles; what the server asks for is the least."""
+    """Each wait is drawn from 0 to a limit that doubles; what the server asks for comes on top."""
     backoff = Backoff(SubscriptionPolicy(wait_initial=1, wait_max=8))
     for longest in (1, 2, 4, 8, 8, 8):
         assert 0 <= backoff.wait() <= longest
-    assert backoff.wait(floor=60) == 60
+    backoff.forget()
+    assert 3 <= backoff.wait(floor=3) <= 4
+    assert backoff.wait(floor=3600) == 8
     backoff.forget()
     assert backoff.wait() <= 1
 

@@ -22,11 +22,12 @@ class Backoff:
         self._failures = 0
 
     def wait(self, floor: float = 0.0) -> float:
-        """Seconds before the next attempt; ``floor`` is what the server asked for."""
+        """Seconds before the next attempt: as much later as the server asked for, up to the longest."""
         policy = self._policy
         longest = min(policy.wait_max, policy.wait_initial * 2**self._failures)
         self._failures = min(self._failures + 1, _DOUBLINGS)
-        return max(random.uniform(0, longest), floor)  # noqa: S311 -- no secret
+        drawn = random.uniform(0, longest)  # noqa: S311 -- no secret
+        return min(floor + drawn, policy.wait_max)
 
     def forget(self) -> None:
         """All is well again."""

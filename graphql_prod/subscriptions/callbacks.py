@@ -222,7 +222,8 @@ class Worker:
             self._queue = deque()
         add(self._queue, item)
         if self.task is None:
-            self.task = asyncio.create_task(self._work())
+            # Not create_task(): an eager factory would run it before we know it.
+            self.task = asyncio.Task(self._work(), loop=self._loop)
 
     async def _work(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sys
 import uuid
@@ -41,9 +42,9 @@ class Wish:
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
 
-    def to(self, endpoint: str) -> Wish:
-        """The same, at another address."""
-        return dataclasses.replace(self, endpoint=endpoint)
+    def to(self, endpoint: str, session: GraphQLSession | None) -> Wish:
+        """The same, at another address, or over another session."""
+        return dataclasses.replace(self, endpoint=endpoint, session=session or self.session)
 
 
 class Reader(Protocol):
@@ -213,7 +214,7 @@ class Hub:
 
     def own_readers(self) -> set[Reader]:
         """Readers whose own code is asking, and which can therefore not be waited for."""
-        return {reader for reader in self.readers if reader.is_caller()}
+        return {reader for reader in list(self.readers) if reader.is_caller()}
 
     def drain(self) -> None:
         """Take nothing new, on any loop."""
@@ -240,5 +241,6 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> No
     """Call on a loop that may be another one, in another thread, or no more."""
     if loop is asyncio.get_running_loop():
         function()
-    elif loop.is_running():
-        loop.call_soon_threadsafe(function)
+    else:
+        with contextlib.suppress(RuntimeError):  # it is closed, and all that ran on it with it
+            loop.call_soon_threadsafe(function)  # one that stands still comes to it when it goes on

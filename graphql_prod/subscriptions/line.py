@@ -112,7 +112,7 @@ class Line:
         self._reconnects = 0
         """Attempts to reconnect, since a connection was last stable."""
         self.loop = asyncio.get_running_loop()
-        self.task = asyncio.create_task(self._run())
+        self.task = asyncio.Task(self._run(), loop=self.loop)
         self.task.add_done_callback(self._ended)  # one cancelled before it began runs no ``finally``
 
     @property
@@ -277,12 +277,14 @@ class Line:
 
     async def _connect(self) -> None:
         headers = await self._opener.headers()
+        hello = self._opener.dumps(self._opener.init(headers))
         socket: Socket | None = None
         try:
             async with asyncio.timeout(self._policy.ack_timeout) as limit:
                 socket = await self._opener.open(headers)
                 dialect = dialect_of(socket.subprotocol, self._opener.protocols)
-                await self._say(socket, self._opener.init(headers))
+                with contextlib.suppress(Exception):  # it has gone: the next look at what came will tell why
+                    await socket.send(hello)
                 ack = await self._acknowledgement(socket)
         except BaseException as error:
             if socket is not None:
@@ -362,11 +364,22 @@ class Line:
                 text = self._opener.dumps(await member.start_message(self.dialect, again=again))
             except Exception as error:  # noqa: BLE001 -- a codec of the caller's may raise anything
                 self.leave(member)
-                member.end(error)
+                member.end(self._unsendable(error))
                 continue
             if member.key in self.members and socket is self._socket:
                 member.subscribed = True
                 await socket.send(text)
+
+    def _unsendable(self, error: Exception) -> Exception:
+        if isinstance(error, SubscriptionClosedError):
+            return error
+        closed = SubscriptionClosedError(
+            f"The subscription to {self.host} was ended: its message could not be written, a "
+            f"{type(error).__name__}. See the cause of this error.",
+            close_reason="not serializable",
+        )
+        closed.__cause__ = error
+        return closed
 
     async def _listen(self) -> None:
         socket, pulse = self._socket, self._pulse
@@ -529,7 +542,7 @@ class Line:
         """Send in the background, in the order of the calls; what cannot be sent, the reader will know."""
         if self._posts is None:
             self._posts = set()
-        task = asyncio.create_task(sending)
+        task = asyncio.Task(sending, loop=self.loop)
         self._posts.add(task)
         task.add_done_callback(self._posted)
         return task

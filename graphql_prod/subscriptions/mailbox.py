@@ -84,6 +84,11 @@ class Mailbox:
         """An event that has been read and does not fit in yet."""
 
     @property
+    def awaited(self) -> bool:
+        """Whether a reader waits right now."""
+        return self._arrival is not None
+
+    @property
     def full(self) -> bool:
         """Whether another event is one too many."""
         waiting = self.events if self.downstream is None else self.events + self.downstream.backlog()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql_prod.config import host_of, http_url
 from graphql_prod.credentials import ProviderError
-from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.errors import ConfigurationError, SubscriptionClosedError, TransportError
 from graphql_prod.headers import provided
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
@@ -99,7 +99,10 @@ class Opener:
     def dumps(self, message: Message) -> str:
         """A message as it is sent."""
         text = self.serializer.dumps(message)
-        return text.decode() if isinstance(text, bytes) else text
+        if isinstance(text, bytes):
+            return text.decode()
+        text.encode()  # a lone surrogate: told here, not by a socket that breaks
+        return text
 
     async def open(self, headers: Mapping[str, str]) -> Socket:
         """A new socket. Safe to cancel.
@@ -117,6 +120,12 @@ class Opener:
             return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
         session = ground.session_for(self._session)
         native = session.for_upgrades()
+        if native is not None and native.closed:
+            raise SubscriptionClosedError(
+                f"The aiohttp session of the subscription to {self.host} was closed by its owner. "
+                "End the subscription before it.",
+                close_reason="session closed",
+            )
         if native is None:
             raise ConfigurationError("subscriptions over this session need an aiohttp session of their own")
         session.hold()

@@ -59,9 +59,9 @@ def read(data: str | bytes, serializer: GraphQLSerializer) -> Message:
         message = serializer.loads(data)
     except Exception as error:  # a serializer of the caller's may raise anything
         raise UnreadableError("sent a message that is no JSON") from error
-    if type(message) is not dict or type(message.get("type")) is not str:
+    if not isinstance(message, dict) or type(message.get("type")) is not str:
         raise UnreadableError("sent a message that is no object with a type")
-    return message
+    return message if type(message) is dict else dict(message)
 
 
 def init_message(payload: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Message:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
+from graphql_prod.faults import status_of
 from graphql_prod.subscriptions.verdict import SocketClosed, UpgradeRefusedError
 from graphql_prod.upgrades import connect_websockets, ws_url
 
@@ -78,8 +80,8 @@ class AiohttpSocket:
                 max_msg_size=0 if max_bytes is None else max_bytes + 1,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
-        except aiohttp.WSServerHandshakeError as error:
-            raise UpgradeRefusedError(error.status, error.headers or {}) from error
+        except aiohttp.ClientResponseError as error:  # with raise_for_status not one of a handshake
+            raise _refusal(error) from error
         return cls(ws)
 
     @property
@@ -148,10 +150,8 @@ class WebsocketsSocket:
         }
         try:
             return cls(await connect_websockets(url, headers, protocols, wire, **options))
-        except InvalidStatus as error:
-            raise UpgradeRefusedError(error.response.status_code, error.response.headers) from error
-        except InvalidMessage as error:
-            raise ConnectionResetError("the connection ended before the upgrade was answered") from error
+        except (InvalidStatus, InvalidMessage) as error:
+            raise _refusal(error) from error
 
     @property
     def subprotocol(self) -> str | None:
@@ -186,6 +186,18 @@ class WebsocketsSocket:
             raise
 
 
+def _refusal(error: Exception) -> Exception:
+    """The status that an upgrade was answered with, whichever library says so; else the error itself."""
+    if (answer := status_of(error)) is not None:
+        return UpgradeRefusedError(*answer)
+    exceptions = sys.modules.get("websockets.exceptions")
+    if exceptions is not None and isinstance(error, exceptions.InvalidStatus):
+        return UpgradeRefusedError(error.response.status_code, error.response.headers)
+    if exceptions is not None and isinstance(error, exceptions.InvalidMessage):
+        return ConnectionResetError("the connection ended before the upgrade was answered")
+    return error
+
+
 class StockSocket:
     """Over a subscription transport of the caller's, which says no more than the stock protocol does."""
 
@@ -208,8 +220,11 @@ class StockSocket:
             response = await transport.subscribe(
                 endpoint=url, request=request, serializer=serializer, protocols=protocols, session=session
             )
-        except aiohttp.WSServerHandshakeError as error:
-            raise UpgradeRefusedError(error.status, error.headers or {}) from error
+        except Exception as error:
+            refusal = _refusal(error)
+            if refusal is error:
+                raise
+            raise refusal from error
         return cls(await response.__aenter__())
 
     @property

@@ -82,17 +82,19 @@ _numbers = itertools.count()
 class StreamReader:
     """Who reads a stream."""
 
-    __slots__ = ("_hub", "_member", "_number", "loop")
+    __slots__ = ("_hub", "_member", "_number", "_task", "loop")
 
     def __init__(self, hub: Hub, member: Member) -> None:
         self._hub = hub
         self._member = member
         self._number = next(_numbers)
         self.loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         hub.enter(self)
 
     def hands_over(self) -> None:
         """Something goes to the task that runs now: what it does next is the reader's own doing."""
+        self._task = asyncio.current_task()
         here = STREAMS.get()
         if self._number not in here:
             STREAMS.set(here | {self._number})
@@ -107,6 +109,13 @@ class StreamReader:
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
         self._member.leave()
+        if self._task is not None:
+            self._task.add_done_callback(self._left_alone)
+
+    def _left_alone(self, _: object) -> None:
+        """The task that read is over, and the generator is only kept, by a traceback perhaps."""
+        if not self._member.mailbox.awaited:
+            self.cut()
 
     def cut(self) -> None:
         """What waits is thrown away; whoever asks for more hears of it."""

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest
     from aiographql.client.serializer import GraphQLSerializer
     from aiographql.client.subscription import CallbacksType
+    from aiographql.client.transport import GraphQLSession
     from cafeteria.asyncio.callbacks import CallbackType
 
     from graphql_prod.subscriptions.hub import Hub, Wish
+    from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
 
@@ -78,6 +80,7 @@ class Door:
     __slots__ = (
         "_admit",
         "_hub",
+        "_line",
         "_opened",
         "_used",
         "_wish",
@@ -94,6 +97,7 @@ class Door:
         self._admit = admit
         self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._used = False
+        self._line: Line | None = None
         self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None
@@ -116,14 +120,22 @@ class Door:
                 self._opened = None
 
     async def subscribe(
-        self, endpoint: str, request: GraphQLRequest, serializer: GraphQLSerializer, **_: Any
+        self,
+        endpoint: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        session: GraphQLSession | None = None,
+        **_: Any,
     ) -> Delivery:
         """What the stock object calls for a socket: it gets one that never breaks."""
         try:
             self._admit()
-            wish = self._wish if endpoint == self._wish.endpoint else self._wish.to(endpoint)
+            wish = self._wish.to(endpoint, session)
+            if self._line is not None and not self._line.shared:
+                await asyncio.wait({self._line.task})  # its place among the sockets is ours
             member = self._hub.join(wish, self.worker.name, again=self._used, control=True)
             self._used = True
+            self._line = member.line
             delivery = Delivery(self, self._hub, member)
             try:
                 await member.started()
@@ -305,6 +317,7 @@ async def subscribed(
         transport=door,
     )
     door.attach(subscription, registry)
+    hub.ground.serializer.dumps(wish.request.payload())  # what cannot be sent is told here, not later
     await subscription.subscribe(endpoint=wish.endpoint)
     task = subscription.task
     assert task is not None  # noqa: S101 -- the stock object has just begun it

@@ -103,7 +103,7 @@ class Loss:
 
     def error(self, host: str, spent: str, *, established: bool) -> Exception:
         """What is raised when this is the end; ``spent`` tells the attempts and the time."""
-        if self.own is not None and not established:
+        if self.own is not None and (not established or isinstance(self.own, SubscriptionClosedError)):
             return self.own
         text = f"{host} {self.what}, {spent}. {self.hint}"
         error: Exception
@@ -140,6 +140,8 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     if loss.refused and renewable:
         return Verdict.RENEW
     if loss.close_code in fatal or (loss.refused and loss.close_code is None):
+        return Verdict.FATAL
+    if isinstance(loss.own, SubscriptionClosedError):
         return Verdict.FATAL
     return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
 
