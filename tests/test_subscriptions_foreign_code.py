@@ -92,9 +92,7 @@ async def test_what_cannot_be_sent_is_told_at_once(
     async with ProductionClient(server.url, validate=False, serializer=Ordered()) as client:
         async with asyncio.timeout(4):
             with pytest.raises((TypeError, UnicodeError, SubscriptionClosedError)):
-                subscription = await client.subscribe(COUNT, **given)
-                assert subscription.task is not None
-                await subscription.task
+                await client.subscribe(COUNT, wait=True, **given)
         await until(lambda: client.stats().sockets == 0)
     assert "token" not in caplog.text
 
