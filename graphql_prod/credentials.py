@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphql_prod.call import CURRENT
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ConfigurationError, TransportError
 
 Headers = Mapping[str, str]
 HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
@@ -21,6 +21,14 @@ AUTH_ERROR_CODES = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
 
 class ProviderError(Exception):
     """The provider failed; its own exception is the cause. Nothing was sent."""
+
+
+def provider_failed(host: str, error: ProviderError) -> TransportError:
+    """The error that a caller sees; raised from the provider's own."""
+    return TransportError(
+        f"Nothing was sent to {host}: its headers_provider failed with a "
+        f"{type(error.__cause__).__name__}. See the cause of this error."
+    )
 
 
 class _OverdueError(Exception):

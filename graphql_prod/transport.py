@@ -12,9 +12,8 @@ from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.call import CURRENT, Call, CallSettings
-from graphql_prod.credentials import ProviderError
+from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.documents import Operation, operation_name
-from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
@@ -208,10 +207,7 @@ class ProductionTransport(GraphQLTransport):
         try:
             return await credentials.headers(refused, limit)
         except ProviderError as error:
-            raise TransportError(
-                f"Nothing was sent to {self.host}: its headers_provider failed with a "
-                f"{type(error.__cause__).__name__}. See the cause of this error."
-            ) from error.__cause__
+            raise provider_failed(self.host, error) from error.__cause__
 
     async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
         async with asyncio.timeout(limit):

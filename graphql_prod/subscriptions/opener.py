@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphql_prod.config import host_of, http_url
-from graphql_prod.credentials import ProviderError
-from graphql_prod.errors import ConfigurationError, SubscriptionClosedError, TransportError
+from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
@@ -81,10 +81,7 @@ class Opener:
         try:
             fresh, self._generation = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
-            raise TransportError(
-                f"Nothing was sent to {self.host}: its headers_provider failed with a "
-                f"{type(error.__cause__).__name__}. See the cause of this error."
-            ) from error.__cause__
+            raise provider_failed(self.host, error) from error.__cause__
         self._refused = None
         return {**sent, **provided(fresh, sent, self._ground.static_headers)}
 
