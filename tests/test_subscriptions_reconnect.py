@@ -218,7 +218,7 @@ class TestGoingOn:
     ) -> None:
         """connect_attempts is for the first acknowledgement; after it, there is no end."""
         async with (
-            client_of(counting.url, backend, connect_attempts=2, ack_timeout=0.15) as client,
+            client_of(counting.url, backend, connect_attempts=2, ack_timeout=0.4) as client,
             Follower(client, mode, protocol, resume=onward) as follower,
         ):
             await follower.came(2)
@@ -866,8 +866,9 @@ class TestFirstConnect:
                 proxy.refuse = kind == "reset"
                 proxy.blackhole = kind == "swallowed"
                 server.never_ack = kind == "never acknowledged"
+            silent = kind in ("never acknowledged", "swallowed")
             async with client_of(
-                proxy.url_for(scheme=scheme), backend, connect_attempts=3, ack_timeout=0.1
+                proxy.url_for(scheme=scheme), backend, connect_attempts=3, ack_timeout=0.1 if silent else 10
             ) as client:
                 error = await Follower(client, mode).end()
                 assert isinstance(error, expected)
