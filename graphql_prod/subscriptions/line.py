@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.outbox import Outbox
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
     ENDINGS,
@@ -36,7 +37,7 @@ from graphql_prod.subscriptions.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
     from graphql_prod.subscriptions.hub import Hub
     from graphql_prod.subscriptions.member import Member
@@ -64,9 +65,9 @@ class Line:
         "_listening",
         "_lost",
         "_opener",
+        "_outbox",
         "_over",
         "_policy",
-        "_posts",
         "_pulse",
         "_reconnects",
         "_renewed",
@@ -96,8 +97,9 @@ class Line:
         self._pulse: Pulse | None = None
         self._scope: asyncio.Timeout | None = None
         self._silence: SilenceError | None = None
-        self._posts: set[asyncio.Task[None]] | None = None
-        self._starts: set[asyncio.Task[None]] | None = None
+        self._outbox = Outbox(opener.host)
+        self._starts = Outbox(opener.host)
+        """What asks for events; given up with the socket that it asks over."""
         self._expiry: asyncio.TimerHandle | None = None
         self._ack: Message | None = None
         self._warned = False
@@ -149,7 +151,7 @@ class Line:
         if member.subscribed and self._socket is not None:
             member.subscribed = False
             text = self._opener.dumps(stop_message(self.dialect, member.key))
-            self._post(self._socket.send(text))
+            self._outbox.post(self._socket.send(text))
         if not self.members:
             self._close_soon()
 
@@ -253,9 +255,7 @@ class Line:
 
     def _drop_socket(self, code: int | None = None) -> None:
         socket, self._socket = self._socket, None
-        for task in self._starts or ():
-            task.cancel()
-        self._starts = None
+        self._starts.cancel()
         if self._pulse is not None:
             self._pulse.stop()
         if socket is not None:
@@ -264,7 +264,7 @@ class Line:
     def _discard(self, socket: Socket, code: int | None = None) -> None:
         """Close in the background: a dead peer answers nothing, the next socket need not wait for that."""
         self._opener.closed()
-        self._post(self._hang_up(socket, code or 1000))
+        self._outbox.post(self._hang_up(socket, code or 1000))
 
     async def _hang_up(self, socket: Socket, code: int) -> None:
         try:
@@ -352,9 +352,7 @@ class Line:
         return gap
 
     def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
-        task = self._post(self._start(socket, members))
-        self._starts = self._starts or set()
-        self._starts.add(task)
+        self._starts.post(self._start(socket, members))
 
     async def _start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
         for member, again in members:
@@ -433,7 +431,7 @@ class Line:
         if kind == "connection_error":
             raise RejectedError(text_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
-            self._post(self._socket.send(self._opener.dumps(pong_message(message))))
+            self._outbox.post(self._socket.send(self._opener.dumps(pong_message(message))))
         for member in self.members.values():
             member.take_control(message)
 
@@ -524,9 +522,9 @@ class Line:
         if socket is None or pulse is None:
             return
         if self.dialect.pings:
-            self._post(socket.send(self._opener.dumps({"type": "ping"})))
+            self._outbox.post(socket.send(self._opener.dumps({"type": "ping"})))
         else:
-            self._post(socket.ping(pulse.answered))
+            self._outbox.post(socket.ping(pulse.answered))
 
     def _dead(self) -> None:
         if self._scope is None:
@@ -538,34 +536,11 @@ class Line:
         )
         self._scope.reschedule(self.loop.time())
 
-    def _post(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Send in the background, in the order of the calls; what cannot be sent, the reader will know."""
-        if self._posts is None:
-            self._posts = set()
-        task = asyncio.Task(sending, loop=self.loop)
-        self._posts.add(task)
-        task.add_done_callback(self._posted)
-        return task
-
-    def _posted(self, task: asyncio.Task[None]) -> None:
-        if self._posts is not None:
-            self._posts.discard(task)
-            self._posts = self._posts or None
-        if self._starts is not None:
-            self._starts.discard(task)
-            self._starts = self._starts or None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("%s: not sent: %s", self.host, type(error).__name__)
-
     async def _say_goodbye(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        try:
-            if self._posts:
-                await asyncio.wait(self._posts, timeout=2 * CLOSE_TIMEOUT)
-        finally:
-            for task in self._posts or ():
-                task.cancel()
+        await self._starts.flush(CLOSE_TIMEOUT)  # given up already: this sees their end
+        await self._outbox.flush(2 * CLOSE_TIMEOUT)
 
 
 async def _pause(seconds: float) -> None:
