@@ -9,11 +9,14 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 import pytest
+from subscribing import PROTOCOLS
 
 from graphql_prod.testing import ScriptedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from subscribing import Mode, Protocol
 
 Backend = Literal["aiohttp", "httpx"]
 
@@ -62,3 +65,22 @@ async def server() -> AsyncIterator[ScriptedServer]:
     """A GraphQL server that does as it is told."""
     async with ScriptedServer() as running:
         yield running
+
+
+@pytest.fixture
+async def counting(server: ScriptedServer) -> ScriptedServer:
+    """The server, counting fast but without drowning anybody."""
+    server.tick = 0.002
+    return server
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each test that asks for it runs once a WebSocket protocol."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["subscribe", "stream"])
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Each test that asks for it runs with callbacks, and as a stream."""
+    return request.param  # type: ignore[no-any-return]

@@ -11,7 +11,6 @@ import pytest
 from aiographql.client import GraphQLRequestException
 from subscribing import (
     COUNT,
-    PROTOCOLS,
     STARTS,
     STOPS,
     Backend,
@@ -33,18 +32,6 @@ if TYPE_CHECKING:
 
 EVENTS = {"graphql-transport-ws": "next", "graphql-ws": "data"}
 PAD = "x" * 300_000
-
-
-@pytest.fixture(params=PROTOCOLS)
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each test that asks for it runs once a protocol."""
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest.fixture(params=["subscribe", "stream"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """Each test that asks for it runs with callbacks, and as a stream."""
-    return request.param  # type: ignore[no-any-return]
 
 
 async def finished(follower: Follower) -> None:

@@ -15,7 +15,6 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp.abc import AbstractResolver, ResolveResult
 from subscribing import (
     COUNT,
-    PROTOCOLS,
     STARTS,
     Backend,
     EndlessWaits,
@@ -47,31 +46,12 @@ if TYPE_CHECKING:
 FATAL = (4400, 4401, 4403, 4406, 4409, 4429, 4500, 1002, 1003, 1007, 1009, 1010)
 
 
-@pytest.fixture(params=PROTOCOLS)
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each test that asks for it runs once a protocol."""
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest.fixture(params=["subscribe", "stream"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """Each test that asks for it runs with callbacks, and as a stream."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture(autouse=True)
 def nothing_goes_unseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No exception of a task of ours is left for asyncio to complain about."""
     yield
     gc.collect()
     assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
-
-
-@pytest.fixture
-async def counting(server: ScriptedServer) -> ScriptedServer:
-    """The server, counting fast but without drowning anybody."""
-    server.tick = 0.002
-    return server
 
 
 async def _reset(server: ScriptedServer, _: FaultyProxy) -> None:

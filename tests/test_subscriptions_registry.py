@@ -16,7 +16,7 @@ from aiographql.client import (
 )
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import CallbackRegistry
-from subscribing import COUNT, PROTOCOLS, Backend, Protocol, client_of, until, value_of
+from subscribing import COUNT, Backend, Protocol, client_of, until, value_of
 
 from graphql_prod import (
     SubscriptionClosedError,
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from graphql_prod.testing import ScriptedServer
 
 EVENTS = {"graphql-transport-ws": "next", "graphql-ws": "data"}
-
-
-@pytest.fixture(params=PROTOCOLS)
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each test that asks for it runs once a protocol."""
-    return request.param  # type: ignore[no-any-return]
 
 
 async def through(subscription: GraphQLSubscription) -> None:

@@ -36,31 +36,12 @@ if TYPE_CHECKING:
 MODES: tuple[Mode, ...] = ("subscribe", "stream")
 
 
-@pytest.fixture(params=PROTOCOLS)
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each test that asks for it runs once a protocol."""
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """Each test that asks for it runs with callbacks, and as a stream."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture(autouse=True)
 def nothing_goes_unseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No exception of a task of ours is left for asyncio to complain about."""
     yield
     gc.collect()
     assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
-
-
-@pytest.fixture
-async def counting(server: ScriptedServer) -> ScriptedServer:
-    """The server, counting fast but without drowning anybody."""
-    server.tick = 0.002
-    return server
 
 
 def shared(url: str, backend: Backend, **options: Any) -> Any:
