@@ -14,8 +14,13 @@ from graphql_prod.errors import (
     SubscriptionLimitError,
     TransportError,
 )
+from graphql_prod.health.policy import HealthPolicy
+from graphql_prod.health.probe import Readiness
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryBudget, RetryPolicy
+from graphql_prod.shutdown.coordinator import ShutdownCoordinator
+from graphql_prod.shutdown.policy import ShutdownPolicy
+from graphql_prod.shutdown.report import ShutdownReport
 from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
@@ -30,15 +35,20 @@ __all__ = [
     "ClientStats",
     "ConfigurationError",
     "HTTPStatusError",
+    "HealthPolicy",
     "InvalidResponseError",
     "PoolPolicy",
     "PoolStats",
     "Problem",
     "ProductionClient",
     "ProductionConfig",
+    "Readiness",
     "RequestTimeoutError",
     "RetryBudget",
     "RetryPolicy",
+    "ShutdownCoordinator",
+    "ShutdownPolicy",
+    "ShutdownReport",
     "SubscriptionClosedError",
     "SubscriptionErrorEvent",
     "SubscriptionGap",

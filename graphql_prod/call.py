@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graphql_prod import clock
 from graphql_prod.documents import Operation, is_query
@@ -42,6 +42,7 @@ class Call:
         "closing",
         "done",
         "exchange",
+        "fate",
         "last_error",
         "limit",
         "parent",
@@ -67,6 +68,8 @@ class Call:
         self.last_error: Exception | None = None
         self.told: Exception | None = None
         self.closing = False
+        self.fate: Literal["own", "cancelled", "cut"] = "own"
+        """How it ended: by itself, by its caller's cancel, or cut at the end of the client."""
         self.done = False
         self.parts = False
         """True for a call whose facts are those of the last query that is a part of it."""
@@ -138,6 +141,7 @@ class Call:
     def overdue(self, host: str) -> RequestTimeoutError | ClientClosedError:
         """The error of a call whose total ran out, or which was cut."""
         if self.closing:
+            self.fate = "cut"
             return ClientClosedError(
                 f"The client was closed while a call to {host} was under way, {self.spent}. "
                 f"{self.consequence}"

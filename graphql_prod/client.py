@@ -19,6 +19,7 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.health.probe import QUERY, Probe
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
     Parts,
@@ -29,8 +30,9 @@ from graphql_prod.parts import (
     require_texts,
 )
 from graphql_prod.request import prepared
-from graphql_prod.retry import Budget, Retry, Schedule
+from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
 from graphql_prod.session import Sessions
+from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
 from graphql_prod.subscriptions.stream import stream
@@ -57,8 +59,11 @@ if TYPE_CHECKING:
     from cafeteria.asyncio.callbacks import CallbackType
 
     from graphql_prod.credentials import HeadersProvider
+    from graphql_prod.health.probe import Readiness
     from graphql_prod.lifecycle import State
     from graphql_prod.session import Backend
+    from graphql_prod.shutdown.hooks import Hook, HookPhase
+    from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.stats import ClientStats
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.member import Resume
@@ -102,7 +107,7 @@ class ProductionClient(GraphQLClient):
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
-        lifecycle = Lifecycle(host_of(url))
+        lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry), auth_error_codes=config.auth_error_codes
         )
@@ -139,6 +144,7 @@ class ProductionClient(GraphQLClient):
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
         lifecycle.hub = hub
+        lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         self._prod_root: ProductionClient | None = None
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
@@ -499,12 +505,76 @@ class ProductionClient(GraphQLClient):
             resume=resume,
         )
 
-    async def close(self) -> None:
-        """Close this client and its views: no new calls, up to 25 s for those under way, then the session.
+    async def ready(self, timeout: float | None = None) -> Readiness:
+        """Whether the server answers: ``{ __typename }``, sent once, unvalidated, under the ``PROBE`` limits.
 
-        Idempotent. Only a session of ours is closed. Cancelling the caller does not stop it.
+        Probes that come together share one query, and ``health.min_interval`` keeps a storm of them from
+        sending more than one a second. False without a query while the client is draining or closed. Never
+        raises for what is wrong with the server. Safe to cancel.
+
+        :param timeout: seconds to wait for the answer; None means the 2 s of ``PROBE``.
+        :raises ConfigurationError: ``timeout`` is no number over 0.
         """
+        return await self._prod.lifecycle.probe.ready(timeout)
+
+    def alive(self) -> bool:
+        """Liveness: True until the client is closed. Never touches the network.
+
+        A program whose upstream is down is not helped by being restarted: that is :meth:`ready`'s affair.
+        """
+        return self.state != "closed"
+
+    async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
+        """End this client and its views in order, and report how it went.
+
+        ``before`` hooks; no new work from here on. Subscriptions end after the events that wait; calls
+        under way finish, those that wait for another attempt raise their last failure. What is left at the
+        deadline is cut: its callers get :class:`ClientClosedError`. A session of ours is closed; ``after``
+        hooks.
+
+        Idempotent. Called again while it runs it joins: a shorter deadline shortens it, a longer one never
+        lengthens it. Cancelling the caller does not stop it, and leaves no session open.
+
+        :param deadline: seconds; 0 cuts at once. None means ``shutdown.deadline`` (25 s by default).
+        :raises ConfigurationError: ``deadline`` is no number.
+        """
+        return await self._prod.lifecycle.shutdown(deadline)
+
+    async def close(self) -> None:
+        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out."""
         await self._prod.lifecycle.close()
+
+    @overload
+    def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
+
+    @overload
+    def on_shutdown(self, *, phase: HookPhase = "before") -> Callable[[Hook], Hook]: ...
+
+    def on_shutdown(self, hook: Any = None, *, phase: HookPhase = "before") -> Any:
+        """Register a function to be called when the client ends; usable as a decorator.
+
+        Sync or async, without arguments, inside the deadline, in the order of registration. One that fails,
+        or outlives the deadline, is logged, named in the report, and stops nothing.
+
+        :param phase: ``"before"``: first of all, and the only one that may still use the client;
+            ``"after"``: when the session is closed.
+        :raises ConfigurationError: it is not callable, or there is no such phase.
+        :raises ClientClosedError: that phase is past.
+        """
+        return self._prod.lifecycle.hooks.registered(hook, phase)
+
+    def install_signal_handlers(self, signals: Iterable[int] = SIGNALS) -> None:
+        """Have SIGTERM and SIGINT begin the shutdown, and the second of them cut it short.
+
+        For programs without a server that handles signals itself, as uvicorn and aiohttp.web do. The
+        previous handlers are restored after the shutdown and then called, but for Python's and asyncio's
+        defaults: the program goes on and ends by itself. Outside the main thread nothing is taken, and a
+        warning is logged. A handler set by ``loop.add_signal_handler`` is called at once, beside ours.
+
+        :raises ConfigurationError: one of them cannot be handled.
+        :raises RuntimeError: no event loop is running.
+        """
+        self._prod.lifecycle.signals.install(signals)
 
     async def __aenter__(self) -> Self:
         self._prod.lifecycle.admit()
@@ -518,6 +588,10 @@ class ProductionClient(GraphQLClient):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
+
+    async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
+        client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        return await client.query(QUERY)
 
     def _settings_of(self, request: GraphQLRequest, operation: str | None) -> CallSettings:
         """The settings of an operation that has its own; what a view names comes before them."""

@@ -11,9 +11,11 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
+from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
@@ -48,6 +50,8 @@ class ProductionConfig(Policy):
         (``interactive``, ``standard``, ``batch``, ``probe``), or a part of one.
     :param pool: a :class:`PoolPolicy`.
     :param subscriptions: a :class:`SubscriptionPolicy`.
+    :param shutdown: a :class:`ShutdownPolicy`.
+    :param health: a :class:`HealthPolicy`.
     :param tls: a :class:`TlsPolicy`, for our own sessions.
     :param proxy: ``http(s)://[user:password@]host:port``, for our own sessions; None means none.
     :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
@@ -68,6 +72,8 @@ class ProductionConfig(Policy):
     timeout: Annotated[TimeoutPolicy, BeforeValidator(timeout_policy)] = Field(default_factory=TimeoutPolicy)
     pool: PoolPolicy = Field(default_factory=PoolPolicy)
     subscriptions: SubscriptionPolicy = Field(default_factory=SubscriptionPolicy)
+    shutdown: ShutdownPolicy = Field(default_factory=ShutdownPolicy)
+    health: HealthPolicy = Field(default_factory=HealthPolicy)
     tls: TlsPolicy = Field(default_factory=TlsPolicy)
     proxy: str | None = None
     trust_env: bool = False
@@ -88,6 +94,8 @@ class ProductionConfig(Policy):
             timeout: TimeoutPolicy | str | Mapping[str, Any] = ...,
             pool: PoolPolicy | Mapping[str, Any] = ...,
             subscriptions: SubscriptionPolicy | Mapping[str, Any] = ...,
+            shutdown: ShutdownPolicy | Mapping[str, Any] = ...,
+            health: HealthPolicy | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,
             trust_env: bool = False,

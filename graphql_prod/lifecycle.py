@@ -1,59 +1,71 @@
-"""Which calls are under way, and the end: no new ones, a time to finish, then the cut."""
+"""Which calls are under way, what is still let in, and the way to the end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError
+from graphql_prod.shutdown.deadline import Deadline
+from graphql_prod.shutdown.hooks import Hooks
+from graphql_prod.shutdown.policy import seconds_of
+from graphql_prod.shutdown.signals import SignalHandlers
+from graphql_prod.shutdown.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from graphql_prod.call import Call
-    from graphql_prod.subscriptions.hub import Hub, Reader
+    from graphql_prod.health.probe import Probe
+    from graphql_prod.shutdown.report import ShutdownReport
+    from graphql_prod.subscriptions.hub import Hub
 
 State = Literal["open", "draining", "closing", "closed"]
-
-# Kubernetes kills 30 s after SIGTERM.
-CLOSE_DEADLINE = 25.0
-# Seconds for what has been cut to come to its end.
-STRAGGLERS = 2.0
-# Long enough for what a healthy server answers; nobody waits for the others.
-ABANDONED_GRACE = 1.0
 
 
 class Lifecycle:
     """Counts calls in, counts them out, and closes once."""
 
-    def __init__(self, host: str) -> None:
+    hub: Hub
+    """The client's subscriptions."""
+    probe: Probe
+    release: Callable[[], Awaitable[None]] | None = None
+    """Closes what calls went over, at the end."""
+    turn: asyncio.Future[Any] | None = None
+    """Done when those clients have ended that must be closed before this one."""
+
+    def __init__(self, host: str, deadline: float | None) -> None:
+        self.host = host
         self.state: State = "open"
         self.calls: set[Call] = set()
-        self.hub: Hub | None = None
-        """The client's subscriptions."""
-        self._host = host
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Requests that nobody waits for, on a session that must not see them cancelled before it has to."""
-        self.release: Callable[[], Awaitable[None]] | None = None
-        """Closes what calls went over, at the end."""
+        self.hooks = Hooks(host)
+        self.signals = SignalHandlers(self.shutdown, host)
+        self._deadline = deadline
         self._pauses: set[asyncio.Future[None]] = set()
-        self._left: asyncio.Event | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._hurry: asyncio.Event | None = None
-        self._exempt: set[Call] = set()
-        self._exempt_readers: set[Reader] = set()
+        self._impatient = False
+        self._stages: Stages | None = None
+        self._closing: asyncio.Task[ShutdownReport] | None = None
 
     def enter(self, call: Call) -> None:
         """Begin a call.
 
-        :raises ClientClosedError: the client takes no new work. A call that is part of one under way
-            (an introspection before a query) may still begin.
+        :raises ClientClosedError: the client takes no new work. A call that is part of work under way may
+            still begin: an introspection before a query, what a hook or a callback sends.
         """
-        if self.state != "open" and call.parent not in self.calls:
+        if self.state != "open" and call.parent not in self.calls and not self._is_part_of_the_end():
             self.admit()
         self.calls.add(call)
+
+    def _is_part_of_the_end(self) -> bool:
+        stages = self._stages
+        if self.state != "draining" or stages is None:
+            return False
+        return self.hooks.inside or bool(self.hub.own_readers() - stages.exempt_readers)
 
     def admit(self) -> None:
         """Let new work in.
@@ -62,18 +74,19 @@ class Lifecycle:
         """
         if self.state != "open":
             raise ClientClosedError(
-                f"The client for {self._host} is {self.state} and takes no new calls. "
+                f"The client for {self.host} is {self.state} and takes no new calls. "
                 "Make a new client, or close this one later."
             )
 
     def leave(self, call: Call) -> None:
         """End a call."""
         self.calls.discard(call)
-        self.look_again()
+        if self._stages is not None:
+            self._stages.left(call)
 
     async def pause(self, seconds: float) -> bool:
-        """Wait; False if the client began to close meanwhile. Safe to cancel."""
-        if self.state != "open":
+        """Wait; False if nobody has the time for that any more. Safe to cancel."""
+        if self._impatient:
             return False
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         handle = clock.wake(waiter, seconds)
@@ -83,82 +96,85 @@ class Lifecycle:
         finally:
             handle.cancel()
             self._pauses.discard(waiter)
-        return self.state == "open"
+        return not self._impatient
 
-    async def close(self, deadline: float = CLOSE_DEADLINE) -> None:
-        """Take no new calls, let those under way finish for ``deadline`` seconds, cut the rest, close.
-
-        Again while it runs: joins, and a deadline of 0 cuts at once. Cancelling the caller does not stop it.
-        A call that closes its own client is not waited for, nor is a subscription that does it in a callback.
-        """
-        if self.state == "closed":
-            return
-        self._spare_the_caller()
-        if self._closing is None:
-            self._hurry = asyncio.Event()
-            self._closing = asyncio.create_task(self._close(deadline))
-        if deadline <= 0 and self._hurry is not None:
-            self._hurry.set()
-        await asyncio.shield(self._closing)
-
-    def _spare_the_caller(self) -> None:
-        call = CURRENT.get()
-        if call is not None and call.task is asyncio.current_task():
-            self._exempt.update(call.lineage())
-        if self.hub is not None:
-            self._exempt_readers |= self.hub.own_readers()
-        self.look_again()
+    def give_up_waiting(self) -> None:
+        """Calls that wait for their next attempt raise their last failure instead."""
+        self._impatient = True
+        for waiter in list(self._pauses):
+            if not waiter.get_loop().is_closed():
+                waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
 
     def look_again(self) -> None:
-        """Have the closing task count anew; it may wait on another loop than this one."""
-        if self._left is not None and self._closing is not None and not self._closing.done():
-            self._closing.get_loop().call_soon_threadsafe(self._left.set)
+        """A subscription has left; whoever waits for that counts anew."""
+        if self._stages is not None:
+            self._stages.look_again()
 
-    async def _close(self, deadline: float) -> None:
-        self.state = "draining"
-        for waiter in list(self._pauses):
-            waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
-        if self.hub is not None:
-            self.hub.drain()
-        try:
-            await self._drain(deadline)
-        finally:
-            self.state = "closing"
-            try:
-                if self.release is not None:
-                    await self.release()
-            finally:
-                self.state = "closed"
+    # The end.
 
-    async def _drain(self, deadline: float) -> None:
-        assert self._hurry is not None  # noqa: S101
-        drained = asyncio.create_task(self._all_left())
-        hurried = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait(
-            {drained, hurried}, timeout=max(0.0, deadline), return_when=asyncio.FIRST_COMPLETED
+    async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
+        """Take no new calls, let those under way finish until the deadline, cut the rest, close.
+
+        Again while it runs: joins, and a shorter deadline shortens it. Cancelling the caller does not stop
+        it. A call that asks for the end of its own client is not waited for, nor is a subscription that
+        does it in a callback, nor a hook.
+        """
+        seconds = self._deadline if deadline is None else seconds_of(deadline)
+        closing = self._closing
+        if closing is None or (not closing.done() and closing.get_loop().is_closed()):
+            closing = self._begin(seconds)
+        elif not closing.done():
+            self.shorten(seconds)
+        self.spare_the_caller()
+        if closing.get_loop() is asyncio.get_running_loop():
+            return await asyncio.shield(closing)
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(_joined(closing), closing.get_loop())
         )
-        if drained.done() and self.abandoned:
-            await asyncio.wait(self.abandoned, timeout=min(ABANDONED_GRACE, deadline))
-        hurried.cancel()
-        for call in self.calls - self._exempt:
-            call.cut()
-        for task in self.abandoned:
-            task.cancel()
-        # Bounded: a transport of the user's may swallow the cancel, a dead peer never answers the close.
-        if self.hub is not None and not drained.done():
-            self.hub.cut(self._exempt_readers)
-        await asyncio.wait({drained}, timeout=STRAGGLERS)
-        drained.cancel()
-        for task in self.abandoned:
-            task.cancel()
 
-    async def _all_left(self) -> None:
-        self._left = asyncio.Event()
-        while self._busy():
-            self._left.clear()
-            await self._left.wait()
+    async def close(self, deadline: float | None = None) -> None:
+        """Shut down, and raise what closing a transport of the caller's raised.
 
-    def _busy(self) -> bool:
-        if self.calls - self._exempt:
-            return True
-        return self.hub is not None and self.hub.busy(self._exempt_readers)
+        :raises Exception: the transport's own.
+        """
+        first = self.state != "closed"
+        await self.shutdown(deadline)
+        if first and self._stages is not None and self._stages.failure is not None:
+            raise self._stages.failure
+
+    def _begin(self, seconds: float | None) -> asyncio.Task[ShutdownReport]:
+        # What hooks send is no part of the call that happened to ask for the end.
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, None)
+        self._stages = Stages(self, Deadline(seconds))
+        self._closing = asyncio.create_task(self._end(self._stages), context=context)
+        return self._closing
+
+    async def _end(self, stages: Stages) -> ShutdownReport:
+        try:
+            return await stages.run()
+        finally:
+            self.state = "closed"
+            self.signals.restore()
+
+    def shorten(self, seconds: float | None) -> None:
+        """Bring the end of a shutdown that runs nearer."""
+        if self._stages is not None and not self._stages.loop.is_closed():
+            self._stages.deadline.shorten(seconds)
+
+    def spare_the_caller(self) -> None:
+        """Do not wait for whoever waits for us."""
+        stages = self._stages
+        if stages is None:
+            return
+        call = CURRENT.get()
+        if call is not None and call.task is asyncio.current_task():
+            stages.exempt.update(call.lineage())
+        stages.exempt_readers |= self.hub.own_readers()
+        if self.hooks.inside:
+            self.hooks.spare()
+        stages.look_again()
+
+
+async def _joined(closing: asyncio.Task[ShutdownReport]) -> ShutdownReport:
+    return await asyncio.shield(closing)

@@ -112,6 +112,9 @@ class ProductionTransport(GraphQLTransport):
                 self.budget.deposit(call.started)
             async with call.limit:
                 return await operation(*args, **kwargs)
+        except asyncio.CancelledError:
+            call.fate = "cancelled"
+            raise
         except Exception as error:
             # The limit's own exception is a bare TimeoutError; all others have been translated by now.
             expired = type(error) is TimeoutError and call.limit.expired()

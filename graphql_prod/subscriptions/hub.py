@@ -52,6 +52,10 @@ class Reader(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
+    @property
+    def established(self) -> bool:
+        """Whether the server has ever acknowledged it."""
+
     def drain(self) -> None:
         """Take nothing new; come to an end after what waits."""
 
@@ -91,6 +95,8 @@ class Hub:
     """Every line of a client and every reader; lines of other loops too.
 
     :ivar changed: called whenever somebody has left, for whoever waits for that.
+    :ivar drained: subscriptions that have ended in order since the client's end began.
+    :ivar cut_off: those that were cut, or were still connecting for the first time.
     """
 
     def __init__(
@@ -108,6 +114,9 @@ class Hub:
         self.dropped = 0
         self.reconnects = 0
         self.callback_failures = 0
+        self.drained = 0
+        self.cut_off = 0
+        self._cut: set[Reader] = set()
         self._shared: dict[object, Line] = {}
 
     def join(
@@ -206,8 +215,15 @@ class Hub:
         self.readers.add(reader)
 
     def leave(self, reader: Reader) -> None:
-        """A reader is through."""
+        """A reader is through; again does nothing."""
+        if reader not in self.readers:
+            return
         self.readers.discard(reader)
+        if self.draining:
+            in_order = reader.established and reader not in self._cut
+            self.drained += in_order
+            self.cut_off += not in_order
+            self._cut.discard(reader)
         self.changed()
 
     # The end of the client.
@@ -232,6 +248,7 @@ class Hub:
     def cut(self, exempt: set[Reader]) -> None:
         """End what is left, now."""
         for reader in self.readers - exempt:
+            self._cut.add(reader)
             _call(reader.loop, reader.cut)
         for line in list(self.lines):
             _call(line.loop, line.cut)

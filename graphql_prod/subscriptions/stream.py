@@ -106,6 +106,11 @@ class StreamReader:
             STREAMS.set(here - {self._number})
         self._hub.leave(self)
 
+    @property
+    def established(self) -> bool:
+        """Whether the server has ever acknowledged it."""
+        return self._member.established
+
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
         self._member.leave()

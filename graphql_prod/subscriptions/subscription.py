@@ -275,6 +275,11 @@ class Delivery(Said):
 
     # The end of the client.
 
+    @property
+    def established(self) -> bool:
+        """Whether the server has ever acknowledged it."""
+        return self._member.established
+
     def drain(self) -> None:
         """Take nothing new; what waits is finished."""
         self._asked_inside = self._door.worker.inside

@@ -1,0 +1,1 @@
+"""Whether a client is alive, and whether its server answers."""

@@ -1,0 +1,156 @@
+"""Whether a client can do its work: one small query, shared by everybody who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphql_prod import clock
+from graphql_prod.call import CURRENT
+from graphql_prod.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    HTTPStatusError,
+    InvalidResponseError,
+    RequestTimeoutError,
+    TransportError,
+)
+from graphql_prod.outcomes import reason_of
+from graphql_prod.timeouts import PROBE, TimeoutPolicy, override
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiographql.client import GraphQLResponse
+
+    from graphql_prod.health.policy import HealthPolicy
+    from graphql_prod.lifecycle import Lifecycle
+
+    Ask = Callable[[TimeoutPolicy], Awaitable[GraphQLResponse]]
+
+QUERY = "{ __typename }"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the server answers this client. Falsy when it does not.
+
+    :ivar ok: True after a GraphQL answer without errors.
+    :ivar reason: why not; None when it is ok. Never holds anything secret, nor the server's own words.
+    :ivar latency: seconds that the query took; None when none was sent.
+    """
+
+    ok: bool
+    reason: str | None = None
+    latency: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class Probe:
+    """Looks into readiness: one query at a time, and no more of them than the policy allows.
+
+    A query that was begun goes on without whoever asked for it, within its own limit: probes that come and
+    go faster than the server answers shall not send one each.
+    """
+
+    def __init__(self, policy: HealthPolicy, client: Lifecycle, ask: Ask) -> None:
+        self._policy = policy
+        self._client = client
+        self._ask = ask
+        self._flight: asyncio.Task[Readiness] | None = None
+        self._asked = -math.inf
+        self._last: Readiness | None = None
+
+    async def ready(self, timeout: float | None) -> Readiness:
+        """The result of a query that runs, of a recent one, or of a new one. Safe to cancel.
+
+        :raises ConfigurationError: the time-out is no number of seconds over 0.
+        """
+        limits = PROBE if timeout is None else override(PROBE, _checked(timeout))
+        if not self._is_open():
+            return self._draining()
+        flight = self._running()
+        if flight is None:
+            recent = clock.monotonic() - self._asked < self._policy.min_interval
+            if recent and self._last is not None:
+                return self._last
+            flight = self._start(limits)
+        await asyncio.wait({flight}, timeout=limits.total)
+        if not self._is_open():
+            return self._draining()
+        if not flight.done() or flight.cancelled():
+            return Readiness(
+                False, f"{self._client.host} gave no answer within {limits.total:g} s", limits.total
+            )
+        return flight.result()
+
+    def drain(self) -> None:
+        """Send nothing more; whoever waits hears that the client is draining."""
+        flight = self._flight
+        if flight is not None and not flight.get_loop().is_closed():
+            flight.get_loop().call_soon_threadsafe(flight.cancel)
+
+    def _is_open(self) -> bool:
+        return self._client.state == "open"
+
+    def _draining(self) -> Readiness:
+        return Readiness(False, f"the client for {self._client.host} is {self._client.state}")
+
+    def _running(self) -> asyncio.Task[Readiness] | None:
+        flight = self._flight
+        if flight is None or flight.done() or flight.get_loop() is not asyncio.get_running_loop():
+            return None
+        return flight
+
+    def _start(self, limits: TimeoutPolicy) -> asyncio.Task[Readiness]:
+        if limits.total is None or limits.total < (PROBE.total or 0.0):
+            limits = PROBE  # whoever joins may have more time than the one who began it
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, None)
+        self._asked, self._last = clock.monotonic(), None
+        self._flight = asyncio.create_task(self._fly(limits), context=context)
+        return self._flight
+
+    async def _fly(self, limits: TimeoutPolicy) -> Readiness:
+        try:
+            self._last = await self._asked_once(limits)
+        finally:
+            self._flight = None
+        return self._last
+
+    async def _asked_once(self, limits: TimeoutPolicy) -> Readiness:
+        started = clock.monotonic()
+        try:
+            response = await self._ask(limits)
+        except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
+            reason: str | None = _reason(error, self._client.host)
+        else:
+            reason = f"{self._client.host} answered with GraphQL errors" if response.errors else None
+        return Readiness(reason is None, reason, clock.monotonic() - started)
+
+
+def _reason(error: Exception, host: str) -> str:
+    """What went wrong, without anything that a server said."""
+    if isinstance(error, HTTPStatusError):
+        return f"{host} answered {reason_of(error.status)}"
+    if isinstance(error, InvalidResponseError):
+        media = (error.content_type or "no content type").partition(";")[0]
+        return (
+            f"{host} answered {error.status or 'a success'} with a body ({media}) that is no GraphQL answer"
+        )
+    if isinstance(error, RequestTimeoutError | TransportError):
+        return str(error)  # all of it are our own words
+    if isinstance(error, ClientClosedError):
+        return f"the client for {host} is closing"
+    return f"the query failed with {type(error).__name__}"
+
+
+def _checked(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(f"timeout must be a number of seconds over 0, not {timeout!r}")
+    return float(timeout)

@@ -1,0 +1,1 @@
+"""The end of a client: its settings, its stages, its report, and who asks for it."""

@@ -1,0 +1,179 @@
+"""Several clients that end together, under one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from graphql_prod.errors import ClientClosedError, ConfigurationError
+from graphql_prod.shutdown.deadline import Deadline
+from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
+from graphql_prod.shutdown.policy import seconds_of
+from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, summed_up
+from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from graphql_prod.client import ProductionClient
+    from graphql_prod.lifecycle import Lifecycle
+
+    Client = TypeVar("Client", bound=ProductionClient)
+
+logger = logging.getLogger("graphql_prod")
+
+
+class ShutdownCoordinator:
+    """Ends several clients at once, in order, under one deadline.
+
+    ``before`` hooks; all clients drain at the same time; their sessions are closed, that of the client which
+    was registered last first; ``after`` hooks. A client that fails to end does not stop the others.
+
+    Needs no running event loop to be made. Leaving ``async with`` shuts down; by an exception or a cancel
+    with deadline 0.
+
+    :param deadline: seconds for all of it; None means no limit.
+    :raises ConfigurationError: ``deadline`` is no number.
+    """
+
+    def __init__(self, deadline: float | None = 25.0) -> None:
+        self._default = None if deadline is None else seconds_of(deadline)
+        self._clients: list[ProductionClient] = []
+        self._hooks = Hooks("the coordinator")
+        self._signals = SignalHandlers(self.shutdown, "the coordinator")
+        self._deadline: Deadline | None = None
+        self._run: asyncio.Task[ShutdownReport] | None = None
+        self._through = asyncio.Event()
+        self._report: ShutdownReport | None = None
+
+    def register(self, client: Client) -> Client:
+        """Take a client on, and give it back. Registering it, or a view of it, again does nothing.
+
+        :raises ConfigurationError: it is no :class:`ProductionClient`.
+        :raises ClientClosedError: the shutdown has begun; nobody would close it.
+        """
+        from graphql_prod.client import ProductionClient
+
+        if not isinstance(client, ProductionClient):
+            raise ConfigurationError(f"a ProductionClient can be registered, not {type(client).__name__}")
+        if self._run is not None:
+            raise ClientClosedError(
+                f"The coordinator is shutting down and takes no more clients; close {client!r} yourself."
+            )
+        if all(_lifecycle(client) is not _lifecycle(known) for known in self._clients):
+            self._clients.append(client)
+        return client
+
+    @overload
+    def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
+
+    @overload
+    def on_shutdown(self, *, phase: HookPhase = "before") -> Callable[[Hook], Hook]: ...
+
+    def on_shutdown(self, hook: Any = None, *, phase: HookPhase = "before") -> Any:
+        """Register a function to be called ``"before"`` or ``"after"`` all clients end.
+
+        As :meth:`ProductionClient.on_shutdown`.
+
+        :raises ConfigurationError: it is not callable, or there is no such phase.
+        :raises ClientClosedError: that phase is past.
+        """
+        return self._hooks.registered(hook, phase)
+
+    def install_signal_handlers(self, signals: Iterable[int] = SIGNALS) -> None:
+        """Have SIGTERM and SIGINT begin the shutdown, and the second of them cut it short.
+
+        As :meth:`ProductionClient.install_signal_handlers`.
+
+        :raises ConfigurationError: one of them cannot be handled.
+        :raises RuntimeError: no event loop is running.
+        """
+        self._signals.install(signals)
+
+    async def wait(self) -> ShutdownReport:
+        """Wait until a shutdown was asked for, by a signal or by anybody, and is through. Safe to cancel."""
+        await self._through.wait()
+        assert self._report is not None  # noqa: S101 -- it was set before
+        return self._report
+
+    async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
+        """End all clients, and report how it went: counts summed up, of a phase the longest.
+
+        Idempotent; joins one that runs, and can only shorten it. Cancelling the caller does not stop it.
+
+        :param deadline: seconds; 0 cuts at once. None means the coordinator's.
+        :raises ConfigurationError: ``deadline`` is no number.
+        """
+        seconds = self._default if deadline is None else seconds_of(deadline)
+        if self._run is None:
+            self._deadline = Deadline(seconds)
+            self._run = asyncio.create_task(self._end(self._deadline))
+        elif not self._run.done():
+            self._shorten(seconds)
+        for client in self._clients:
+            _lifecycle(client).spare_the_caller()
+        if self._hooks.inside:
+            self._hooks.spare()
+        return await asyncio.shield(self._run)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        await self.shutdown(None if exc_type is None else 0)
+
+    def _shorten(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.shorten(seconds)
+        for client in self._clients:
+            _lifecycle(client).shorten(seconds)
+
+    async def _end(self, deadline: Deadline) -> ShutdownReport:
+        watch, errors = Stopwatch(), list[str]()
+        try:
+            with watch.phase("before"):
+                await self._hooks.run("before", deadline)
+            clients = [client for client in self._clients if client.state != "closed"]
+            reports = await self._end_clients(clients, deadline.remaining, errors)
+        except asyncio.CancelledError:
+            # The loop is ending: no time is left, and nothing is skipped.
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
+            reports = await self._end_clients(self._clients, 0.0, errors)
+        with watch.phase("after"):
+            await self._hooks.run("after", deadline)
+        deadline.close()
+        return self._finish(watch, reports, errors)
+
+    async def _end_clients(
+        self, clients: list[ProductionClient], seconds: float, errors: list[str]
+    ) -> list[ShutdownReport]:
+        """All of them at once; each closes its session when those registered after it have closed theirs."""
+        ending: list[asyncio.Task[ShutdownReport]] = []
+        for client in reversed(clients):
+            _lifecycle(client).turn = ending[-1] if ending else None
+            ending.append(asyncio.create_task(client.shutdown(seconds)))
+        if ending:
+            await asyncio.wait(ending)
+        reports = []
+        for client, task in zip(clients, reversed(ending), strict=True):
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                reports.append(task.result())
+                continue
+            errors.append(f"the end of {client!r} failed with {type(error).__name__}")
+            logger.error("shutdown of the coordinator: %s", errors[-1], exc_info=error)
+        return reports
+
+    def _finish(self, watch: Stopwatch, reports: list[ShutdownReport], errors: list[str]) -> ShutdownReport:
+        report = self._report = summed_up(
+            reports, watch.elapsed, watch.phases, tuple(self._hooks.failed), tuple(errors)
+        )
+        logger.log(logging.INFO if report.clean else logging.WARNING, "%s", report)
+        self._signals.restore()
+        self._through.set()
+        return report
+
+
+def _lifecycle(client: ProductionClient) -> Lifecycle:
+    return client._prod.lifecycle

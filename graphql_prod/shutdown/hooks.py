@@ -1,0 +1,139 @@
+"""What a program does before and after its clients end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from graphql_prod.errors import ClientClosedError, ConfigurationError
+
+if TYPE_CHECKING:
+    from graphql_prod.shutdown.deadline import Deadline
+
+logger = logging.getLogger("graphql_prod")
+
+HookPhase = Literal["before", "after"]
+Hook = TypeVar("Hook", bound=Callable[[], Any])
+
+# A hook's time when nothing is left of the deadline: enough to write a line somewhere, and short enough
+# for somebody who asks for the end a second time.
+HOOK_GRACE = 0.25
+
+_RUNNING: ContextVar[tuple[Hooks, object] | None] = ContextVar("graphql_prod_hook", default=None)
+"""Whose hook a task runs in, and which."""
+
+
+class Hooks:
+    """Sync and async functions, called one after another in the order of their registration.
+
+    :ivar failed: the names of those that raised or took too long.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._waiting: dict[HookPhase, list[Callable[[], Any]] | None] = {"before": [], "after": []}
+        self._current: object | None = None
+        self._spared: asyncio.Future[None] | None = None
+        self.failed: list[str] = []
+
+    def add(self, hook: Hook, phase: HookPhase) -> Hook:
+        """Register a hook.
+
+        :raises ConfigurationError: it is not callable, or there is no such phase.
+        :raises ClientClosedError: it is too late for this phase.
+        """
+        if phase not in get_args(HookPhase):
+            raise ConfigurationError(f"phase must be 'before' or 'after', not {phase!r}")
+        if not callable(hook):
+            raise ConfigurationError(f"a hook must be a callable, not {type(hook).__name__}")
+        hooks = self._waiting[phase]
+        if hooks is None:
+            raise ClientClosedError(
+                f"The {phase} hook {_name_of(hook)} comes too late: the shutdown of {self._what} "
+                "is past it. Register hooks when the program starts."
+            )
+        hooks.append(hook)
+        return hook
+
+    def registered(self, hook: Any, phase: HookPhase) -> Any:
+        """What a method gives back that is used on a function, or as a decorator with or without brackets."""
+        return functools.partial(self.add, phase=phase) if hook is None else self.add(hook, phase)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the running task belongs to the hook that is being waited for."""
+        running = _RUNNING.get()
+        return running is not None and running[0] is self and running[1] is self._current
+
+    def spare(self) -> None:
+        """Do not wait for the hook that is running: it waits for us."""
+        if self._spared is not None and not self._spared.done():
+            self._spared.set_result(None)
+
+    async def run(self, phase: HookPhase, deadline: Deadline) -> None:
+        """Call all of a phase. None stops the others, nor does the deadline: each gets a moment at least."""
+        hooks, self._waiting[phase] = self._waiting[phase] or [], None
+        for hook in hooks:
+            await self._run(hook, phase, deadline)
+
+    async def _run(self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline) -> None:
+        self._current = token = object()
+        self._spared = spared = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._call(hook, token))
+        try:
+            in_time = await deadline.within(task, spared, at_least=HOOK_GRACE)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            self._current = None
+        if not in_time:
+            await self._give_up(hook, phase, task)
+        elif task.done():
+            self._judge(hook, phase, task)
+        else:
+            task.add_done_callback(functools.partial(self._judge, hook, phase))
+
+    async def _call(self, hook: Callable[[], Any], token: object) -> None:
+        _RUNNING.set((self, token))
+        result = hook()
+        if inspect.isawaitable(result):
+            await result
+
+    async def _give_up(self, hook: Callable[[], Any], phase: HookPhase, task: asyncio.Task[None]) -> None:
+        self.failed.append(_name_of(hook))
+        logger.error(
+            "shutdown of %s: the %s hook %s has outlived the deadline and is cancelled",
+            self._what,
+            phase,
+            _name_of(hook),
+        )
+        task.cancel()
+        await asyncio.wait({task}, timeout=HOOK_GRACE)
+        if task.done() and not task.cancelled():
+            task.exception()  # whatever it says of its end
+
+    def _judge(self, hook: Callable[[], Any], phase: HookPhase, task: asyncio.Task[None]) -> None:
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self.failed.append(_name_of(hook))
+        logger.error(
+            "shutdown of %s: the %s hook %s failed with %s; the shutdown goes on",
+            self._what,
+            phase,
+            _name_of(hook),
+            type(error).__name__,
+            exc_info=error,
+        )
+
+
+def _name_of(hook: Any) -> str:
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    return str(getattr(hook, "__name__", None) or type(hook).__name__)

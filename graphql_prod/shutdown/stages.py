@@ -1,0 +1,206 @@
+"""One shutdown, from the first hook to the last, and the count of what became of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graphql_prod.call import Call
+    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.shutdown.deadline import Deadline
+    from graphql_prod.subscriptions.hub import Reader
+
+logger = logging.getLogger("graphql_prod")
+
+# Seconds for what has been cut to come to its end.
+STRAGGLERS = 2.0
+# Long enough for what a healthy server answers; nobody waits for the others.
+ABANDONED_GRACE = 1.0
+# For closing the session and the transports, when less is left of the deadline.
+CLOSE_LIMIT = 2.0
+
+
+class Stages:
+    """Takes a client from open to closed.
+
+    :ivar exempt: calls that asked for the end themselves, and so cannot be waited for.
+    :ivar exempt_readers: subscriptions that did.
+    :ivar failure: what closing the session or a transport raised.
+    """
+
+    def __init__(self, client: Lifecycle, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.loop = asyncio.get_running_loop()
+        self.exempt: set[Call] = set()
+        self.exempt_readers: set[Reader] = set()
+        self.failure: Exception | None = None
+        self._client = client
+        self._watch = Stopwatch()
+        self._change = self.loop.create_future()
+        self._completed = 0
+        self._cancelled = 0
+        self._errors: list[str] = []
+
+    # What happens meanwhile.
+
+    def left(self, call: Call) -> None:
+        """Count a call that has come to its end; a part of another one is counted with that."""
+        if call.parent not in self._client.calls and call not in self.exempt:
+            self._completed += call.fate == "own"
+            self._cancelled += call.fate == "cut"
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Count anew, for somebody has left; perhaps on another loop than this one."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._changed)
+
+    def _changed(self) -> None:
+        if not self._change.done():
+            self._change.set_result(None)
+
+    # The phases.
+
+    async def run(self) -> ShutdownReport:
+        """Go through all of them. A cancel, by a loop that ends, leaves no time and skips none."""
+        client = self._client
+        client.state = "draining"
+        client.probe.drain()
+        self._say("begins (calls: %d, subscriptions: %d)", len(client.calls), len(client.hub.readers))
+        try:
+            await self._drain()
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
+            await self._cut()
+        client.state = "closing"
+        await self._phase("close", self._close)
+        await self._phase("after", lambda: client.hooks.run("after", self.deadline))
+        self.deadline.close()
+        return self._report()
+
+    async def _phase(self, name: Phase, work: Callable[[], object]) -> None:
+        with self._watch.phase(name):
+            await work()  # type: ignore[misc]
+        self._say("%s took %.2f s", name, self._watch.phases[name])
+
+    async def _drain(self) -> None:
+        client = self._client
+        await self._phase("before", lambda: client.hooks.run("before", self.deadline))
+        await self._phase("subscriptions", self._finish_subscriptions)
+        await self._phase("requests", self._finish_requests)
+
+    async def _finish_subscriptions(self) -> None:
+        self._client.hub.drain()
+        await self._until(self._no_subscription, self.deadline.over)
+
+    async def _finish_requests(self) -> None:
+        client = self._client
+        client.give_up_waiting()
+        if await self._until(self._no_call, self.deadline.over) and client.abandoned:
+            await asyncio.wait(client.abandoned, timeout=min(ABANDONED_GRACE, self.deadline.remaining))
+        await self._cut()
+
+    async def _cut(self) -> None:
+        """End what is left. Bounded: a transport may swallow the cancel, a peer never answer the close."""
+        client = self._client
+        client.state = "closing"
+        client.give_up_waiting()
+        for call in client.calls - self.exempt:
+            call.cut()
+        if client.hub.busy(self.exempt_readers):
+            client.hub.cut(self.exempt_readers)
+        self._cancel_abandoned()
+        try:
+            async with asyncio.timeout(STRAGGLERS):
+                await self._until(lambda: self._no_call() and self._no_subscription())
+        except TimeoutError:
+            logger.warning("shutdown of %s: something does not let itself be cancelled", client.host)
+        self._cancel_abandoned()
+
+    def _cancel_abandoned(self) -> None:
+        for task in self._client.abandoned:
+            task.cancel()
+
+    def _no_call(self) -> bool:
+        return not self._client.calls - self.exempt
+
+    def _no_subscription(self) -> bool:
+        return not self._client.hub.busy(self.exempt_readers)
+
+    async def _until(self, idle: Callable[[], bool], *over: asyncio.Future[None]) -> bool:
+        """Wait until it is so, or it is over; True if it is so."""
+        while not idle():
+            if any(each.done() for each in over):
+                return False
+            self._change = self.loop.create_future()
+            await asyncio.wait({self._change, *over}, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    async def _close(self) -> None:
+        release = self._client.release
+        if self._client.turn is not None:
+            await asyncio.wait({self._client.turn}, timeout=self._time_to_close())
+        if release is None:
+            return
+        closing = asyncio.ensure_future(release())
+        await asyncio.wait({closing}, timeout=self._time_to_close())
+        if not closing.done():
+            closing.cancel()
+            await asyncio.wait({closing}, timeout=CLOSE_LIMIT)
+            self._failed("closing the session or a transport took too long and was given up")
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
+            if not isinstance(error, Exception):
+                raise error
+            self.failure = error
+            self._failed(f"closing the session or a transport failed with {type(error).__name__}")
+
+    def _time_to_close(self) -> float | None:
+        left = max(self.deadline.remaining, CLOSE_LIMIT)
+        return None if left == float("inf") else left
+
+    def _failed(self, what: str) -> None:
+        self._errors.append(what)
+        logger.error("shutdown of %s: %s", self._client.host, what, exc_info=self.failure)
+
+    def _report(self) -> ShutdownReport:
+        client = self._client
+        left = {call for call in client.calls - self.exempt if call.parent not in client.calls}
+        hub = client.hub
+        spared = hub.readers & self.exempt_readers
+        report = ShutdownReport(
+            host=client.host,
+            duration=self._watch.elapsed,
+            requests_completed=self._completed,
+            requests_cancelled=self._cancelled + len(left),
+            subscriptions_drained=hub.drained + len(spared),
+            subscriptions_cancelled=hub.cut_off + len(hub.readers - spared),
+            hooks_failed=tuple(client.hooks.failed),
+            errors=tuple(self._errors),
+            phases=MappingProxyType(self._watch.phases),
+        )
+        logger.log(
+            logging.INFO if report.clean else logging.WARNING,
+            "%s",
+            report,
+            extra={
+                "host": client.host,
+                "clean": report.clean,
+                "duration": report.duration,
+                "requests_completed": report.requests_completed,
+                "requests_cancelled": report.requests_cancelled,
+                "subscriptions_drained": report.subscriptions_drained,
+                "subscriptions_cancelled": report.subscriptions_cancelled,
+                "hooks_failed": report.hooks_failed,
+            },
+        )
+        return report
+
+    def _say(self, text: str, *facts: object) -> None:
+        logger.info("shutdown of %s: " + text, self._client.host, *facts)
