@@ -573,8 +573,9 @@ class ProductionClient(GraphQLClient):
 
         :raises ConfigurationError: one of them cannot be handled.
         :raises RuntimeError: no event loop is running.
+        :raises ClientClosedError: the client is closed; a signal would do nothing.
         """
-        self._prod.lifecycle.signals.install(signals)
+        self._prod.lifecycle.install(signals)
 
     async def __aenter__(self) -> Self:
         self._prod.lifecycle.admit()

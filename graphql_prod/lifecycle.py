@@ -16,7 +16,7 @@ from graphql_prod.shutdown.signals import SignalHandlers
 from graphql_prod.shutdown.stages import Stages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from graphql_prod.call import Call
     from graphql_prod.health.probe import Probe
@@ -79,9 +79,11 @@ class Lifecycle:
             )
 
     def leave(self, call: Call) -> None:
-        """End a call."""
-        self.calls.discard(call)
-        if self._stages is not None:
+        """End a call; one that was never let in is none."""
+        if self._stages is None:
+            self.calls.discard(call)
+        elif call in self.calls:
+            self.calls.remove(call)
             self._stages.left(call)
 
     async def pause(self, seconds: float) -> bool:
@@ -111,6 +113,15 @@ class Lifecycle:
             self._stages.look_again()
 
     # The end.
+
+    def install(self, signals: Iterable[int]) -> None:
+        """Have signals begin the end.
+
+        :raises ClientClosedError: it has been; nobody would give the signals back.
+        """
+        if self.state == "closed":
+            self.admit()
+        self.signals.install(signals)
 
     async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
         """Take no new calls, let those under way finish until the deadline, cut the rest, close.

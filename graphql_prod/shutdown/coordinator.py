@@ -88,7 +88,10 @@ class ShutdownCoordinator:
 
         :raises ConfigurationError: one of them cannot be handled.
         :raises RuntimeError: no event loop is running.
+        :raises ClientClosedError: the shutdown is through; a signal would do nothing.
         """
+        if self._report is not None:
+            raise ClientClosedError("The coordinator is through with its shutdown and takes no more signals.")
         self._signals.install(signals)
 
     async def wait(self) -> ShutdownReport:
@@ -131,15 +134,15 @@ class ShutdownCoordinator:
 
     async def _end(self, deadline: Deadline) -> ShutdownReport:
         watch, errors = Stopwatch(), list[str]()
+        clients = [client for client in self._clients if client.state != "closed"]
         try:
             with watch.phase("before"):
                 await self._hooks.run("before", deadline)
-            clients = [client for client in self._clients if client.state != "closed"]
             reports = await self._end_clients(clients, deadline.remaining, errors)
         except asyncio.CancelledError:
             # The loop is ending: no time is left, and nothing is skipped.
             asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
-            reports = await self._end_clients(self._clients, 0.0, errors)
+            reports = await self._end_clients(clients, 0.0, errors)
         with watch.phase("after"):
             await self._hooks.run("after", deadline)
         deadline.close()

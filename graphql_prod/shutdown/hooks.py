@@ -88,6 +88,7 @@ class Hooks:
         try:
             in_time = await deadline.within(task, spared, at_least=HOOK_GRACE)
         except asyncio.CancelledError:
+            self.failed.append(_name_of(hook))
             task.cancel()
             raise
         finally:

@@ -1,7 +1,8 @@
 """The types that a user sees, under mypy's strict rules. Never run: checked by tests/test_typing.py."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+import signal
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import aiohttp
@@ -29,6 +30,7 @@ from graphql_prod import (
     ClientClosedError,
     ClientStats,
     ConfigurationError,
+    HealthPolicy,
     HTTPStatusError,
     InvalidResponseError,
     PoolPolicy,
@@ -36,9 +38,13 @@ from graphql_prod import (
     Problem,
     ProductionClient,
     ProductionConfig,
+    Readiness,
     RequestTimeoutError,
     RetryBudget,
     RetryPolicy,
+    ShutdownCoordinator,
+    ShutdownPolicy,
+    ShutdownReport,
     SubscriptionClosedError,
     SubscriptionErrorEvent,
     SubscriptionGap,
@@ -140,6 +146,50 @@ async def subscribing(client: ProductionClient, mine: Mine, request: GraphQLRequ
             else:
                 assert_type(event, GraphQLSubscriptionEvent)
                 assert_type(event.payload, GraphQLResponse | str | None)
+
+
+def goodbye() -> None: ...
+
+
+async def later(wait: float = 0.0) -> int:
+    return 0
+
+
+async def ending(client: ProductionClient, mine: Mine) -> None:
+    assert_type(await client.shutdown(), ShutdownReport)
+    assert_type(await client.with_options().shutdown(deadline=2), ShutdownReport)
+    assert_type(client.on_shutdown(goodbye), Callable[[], None])
+    decorated = client.on_shutdown(phase="after")(later)
+    assert_type(await decorated(wait=0.5), int)
+
+    @mine.on_shutdown
+    async def first() -> None: ...
+
+    await first()
+    client.install_signal_handlers()
+    client.install_signal_handlers([signal.SIGTERM])
+    readiness = await client.ready(timeout=0.5)
+    assert_type(readiness, Readiness)
+    assert_type(readiness.ok, bool)
+    assert_type(readiness.reason, str | None)
+    assert_type(readiness.latency, float | None)
+    assert_type(client.alive(), bool)
+
+    async with ShutdownCoordinator(deadline=10) as coordinator:
+        assert_type(coordinator, ShutdownCoordinator)
+        assert_type(coordinator.register(mine), Mine)
+        assert_type(coordinator.on_shutdown(goodbye, phase="before"), Callable[[], None])
+        coordinator.install_signal_handlers((signal.SIGINT,))
+        report = await coordinator.wait()
+        assert_type(await coordinator.shutdown(deadline=None), ShutdownReport)
+    assert_type(report.clean, bool)
+    assert_type(report.duration, float)
+    assert_type(report.requests_completed + report.requests_cancelled, int)
+    assert_type(report.subscriptions_drained + report.subscriptions_cancelled, int)
+    assert_type(report.hooks_failed, tuple[str, ...])
+    assert_type(str(report), str)
+    ProductionConfig(shutdown=ShutdownPolicy(deadline=None), health=HealthPolicy(min_interval=0))
+    ProductionConfig(shutdown={"deadline": 5}, health={"min_interval": 2.5})
 
 
 async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:
