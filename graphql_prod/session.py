@@ -8,7 +8,7 @@ import ssl
 import sys
 import warnings
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
@@ -24,6 +24,7 @@ from graphql_prod.wire import USER_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from types import AsyncGeneratorType
 
     import httpx
     from aiographql.client import GraphQLTransport
@@ -157,9 +158,9 @@ class OwnedSession(Session):
         )
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
-        self._ended: list[bool] = []
-        self._resources.callback(self._ended.append, True)
-        self._keeper = _keeper(self._resources)
+        self._ended = asyncio.Event()
+        self._resources.callback(self._ended.set)
+        self._keeper = cast("AsyncGeneratorType[None, None]", _keeper(self._resources))
         with contextlib.suppress(StopIteration):
             self._keeper.__anext__().send(None)  # begins it, which makes it known to the loop
 
@@ -184,11 +185,14 @@ class OwnedSession(Session):
 
         Not asked of the session itself: when all of this is collected, it may have been told before us.
         """
-        return bool(self._ended)
+        return self._ended.is_set()
 
     async def close(self) -> None:
         """Close the session and its connections."""
-        await self._keeper.aclose()
+        if self._keeper.ag_running:  # its loop is ending, and has begun to close it
+            await self._ended.wait()
+        else:
+            await self._keeper.aclose()
 
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""

@@ -147,7 +147,7 @@ def _reason(error: Exception, host: str) -> str:
         return str(error)  # all of it are our own words
     if isinstance(error, ClientClosedError):
         return f"the client for {host} is closing"
-    return f"the query failed with {type(error).__name__}"
+    return f"the query to {host} failed with {type(error).__name__}"
 
 
 def _checked(timeout: object) -> float:

@@ -172,7 +172,7 @@ class ShutdownCoordinator:
         report = self._report = summed_up(
             reports, watch.elapsed, watch.phases, tuple(self._hooks.failed), tuple(errors)
         )
-        logger.log(logging.INFO if report.clean else logging.WARNING, "%s", report)
+        logger.log(logging.INFO if report.clean else logging.WARNING, "all clients: %s", report)
         self._signals.restore()
         self._through.set()
         return report

@@ -25,6 +25,8 @@ STRAGGLERS = 2.0
 ABANDONED_GRACE = 1.0
 # For closing the session and the transports, when less is left of the deadline.
 CLOSE_LIMIT = 2.0
+# For what was given up after that. In all a shutdown outlives its deadline by less than 5 s, whatever hangs.
+CANCEL_LIMIT = 0.5
 
 
 class Stages:
@@ -145,15 +147,16 @@ class Stages:
 
     async def _close(self) -> None:
         release = self._client.release
+        end = self.loop.time() + max(self.deadline.remaining, CLOSE_LIMIT)
         if self._client.turn is not None:
-            await asyncio.wait({self._client.turn}, timeout=self._time_to_close())
+            await asyncio.wait({self._client.turn}, timeout=self._until_time(end))
         if release is None:
             return
         closing = asyncio.ensure_future(release())
-        await asyncio.wait({closing}, timeout=self._time_to_close())
+        await asyncio.wait({closing}, timeout=self._until_time(end))
         if not closing.done():
             closing.cancel()
-            await asyncio.wait({closing}, timeout=CLOSE_LIMIT)
+            await asyncio.wait({closing}, timeout=CANCEL_LIMIT)
             self._failed("closing the session or a transport took too long and was given up")
         elif not closing.cancelled() and (error := closing.exception()) is not None:
             if not isinstance(error, Exception):
@@ -161,9 +164,8 @@ class Stages:
             self.failure = error
             self._failed(f"closing the session or a transport failed with {type(error).__name__}")
 
-    def _time_to_close(self) -> float | None:
-        left = max(self.deadline.remaining, CLOSE_LIMIT)
-        return None if left == float("inf") else left
+    def _until_time(self, end: float) -> float | None:
+        return None if end == float("inf") else max(CANCEL_LIMIT, end - self.loop.time())
 
     def _failed(self, what: str) -> None:
         self._errors.append(what)

@@ -53,8 +53,8 @@ class Reader(Protocol):
     loop: asyncio.AbstractEventLoop
 
     @property
-    def established(self) -> bool:
-        """Whether the server has ever acknowledged it."""
+    def in_order(self) -> bool:
+        """Whether it came to its end in order: acknowledged once, and nothing of it cut."""
 
     def drain(self) -> None:
         """Take nothing new; come to an end after what waits."""
@@ -116,7 +116,6 @@ class Hub:
         self.callback_failures = 0
         self.drained = 0
         self.cut_off = 0
-        self._cut: set[Reader] = set()
         self._shared: dict[object, Line] = {}
 
     def join(
@@ -220,10 +219,8 @@ class Hub:
             return
         self.readers.discard(reader)
         if self.draining:
-            in_order = reader.established and reader not in self._cut
-            self.drained += in_order
-            self.cut_off += not in_order
-            self._cut.discard(reader)
+            self.drained += reader.in_order
+            self.cut_off += not reader.in_order
         self.changed()
 
     # The end of the client.
@@ -248,7 +245,6 @@ class Hub:
     def cut(self, exempt: set[Reader]) -> None:
         """End what is left, now."""
         for reader in self.readers - exempt:
-            self._cut.add(reader)
             _call(reader.loop, reader.cut)
         for line in list(self.lines):
             _call(line.loop, line.cut)

@@ -82,12 +82,13 @@ _numbers = itertools.count()
 class StreamReader:
     """Who reads a stream."""
 
-    __slots__ = ("_hub", "_member", "_number", "_task", "loop")
+    __slots__ = ("_hub", "_lost", "_member", "_number", "_task", "loop")
 
     def __init__(self, hub: Hub, member: Member) -> None:
         self._hub = hub
         self._member = member
         self._number = next(_numbers)
+        self._lost = False
         self.loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         hub.enter(self)
@@ -107,9 +108,9 @@ class StreamReader:
         self._hub.leave(self)
 
     @property
-    def established(self) -> bool:
-        """Whether the server has ever acknowledged it."""
-        return self._member.established
+    def in_order(self) -> bool:
+        """Whether it came to its end in order; the loop over it may go on with what it has."""
+        return self._member.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
@@ -127,6 +128,7 @@ class StreamReader:
         member, mailbox = self._member, self._member.mailbox
         member.leave()
         if mailbox.events:
+            self._lost = True
             mailbox.discard()
             mailbox.error = mailbox.error or cut_off(member.line.host)
         self._hub.leave(self)

@@ -276,9 +276,9 @@ class Delivery(Said):
     # The end of the client.
 
     @property
-    def established(self) -> bool:
-        """Whether the server has ever acknowledged it."""
-        return self._member.established
+    def in_order(self) -> bool:
+        """Whether it came to its end in order."""
+        return self._member.established and not self._cut
 
     def drain(self) -> None:
         """Take nothing new; what waits is finished."""
