@@ -556,7 +556,7 @@ class ProductionClient(GraphQLClient):
         Sync or async, without arguments, inside the deadline, in the order of registration. One that fails,
         or outlives the deadline, is logged, named in the report, and stops nothing.
 
-        :param phase: ``"before"``: first of all, and the only one that may still use the client;
+        :param phase: ``"before"``: first of all, and the only one that may still send calls;
             ``"after"``: when the session is closed.
         :raises ConfigurationError: it is not callable, or there is no such phase.
         :raises ClientClosedError: that phase is past.

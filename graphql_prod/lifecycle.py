@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError
-from graphql_prod.shutdown.deadline import Deadline
+from graphql_prod.shutdown.deadline import Deadline, joined
 from graphql_prod.shutdown.hooks import Hooks
 from graphql_prod.shutdown.policy import seconds_of
 from graphql_prod.shutdown.signals import SignalHandlers
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from graphql_prod.call import Call
     from graphql_prod.health.probe import Probe
     from graphql_prod.shutdown.report import ShutdownReport
-    from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.shutdown.stages import Leader
+    from graphql_prod.subscriptions.hub import Hub, Reader
 
 State = Literal["open", "draining", "closing", "closed"]
 
@@ -34,8 +35,8 @@ class Lifecycle:
     probe: Probe
     release: Callable[[], Awaitable[None]] | None = None
     """Closes what calls went over, at the end."""
-    turn: asyncio.Future[Any] | None = None
-    """Done when those clients have ended that must be closed before this one."""
+    leader: Leader | None = None
+    """Who ends this client together with others."""
 
     def __init__(self, host: str, deadline: float | None) -> None:
         self.host = host
@@ -43,6 +44,10 @@ class Lifecycle:
         self.calls: set[Call] = set()
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Requests that nobody waits for, on a session that must not see them cancelled before it has to."""
+        self.exempt: set[Call] = set()
+        """Calls that asked for the end themselves, and so cannot be waited for."""
+        self.exempt_readers: set[Reader] = set()
+        """Subscriptions that did."""
         self.hooks = Hooks(host)
         self.signals = SignalHandlers(self.shutdown, host)
         self._deadline = deadline
@@ -62,10 +67,10 @@ class Lifecycle:
         self.calls.add(call)
 
     def _is_part_of_the_end(self) -> bool:
-        stages = self._stages
-        if self.state != "draining" or stages is None:
+        if self.state != "draining":
             return False
-        return self.hooks.inside or bool(self.hub.own_readers() - stages.exempt_readers)
+        inside = self.hooks.inside or (self.leader is not None and self.leader.hooks.inside)
+        return inside or bool(self.hub.own_readers() - self.exempt_readers)
 
     def admit(self) -> None:
         """Let new work in.
@@ -108,7 +113,7 @@ class Lifecycle:
                 waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
 
     def look_again(self) -> None:
-        """A subscription has left; whoever waits for that counts anew."""
+        """Somebody has left, or need not be waited for; whoever waits for that counts anew."""
         if self._stages is not None:
             self._stages.look_again()
 
@@ -137,11 +142,7 @@ class Lifecycle:
         elif not closing.done():
             self.shorten(seconds)
         self.spare_the_caller()
-        if closing.get_loop() is asyncio.get_running_loop():
-            return await asyncio.shield(closing)
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(_joined(closing), closing.get_loop())
-        )
+        return await joined(closing)
 
     async def close(self, deadline: float | None = None) -> None:
         """Shut down, and raise what closing a transport of the caller's raised.
@@ -157,6 +158,7 @@ class Lifecycle:
         # What hooks send is no part of the call that happened to ask for the end.
         context = contextvars.copy_context()
         context.run(CURRENT.set, None)
+        self.state = "draining"
         self._stages = Stages(self, Deadline(seconds))
         self._closing = asyncio.create_task(self._end(self._stages), context=context)
         return self._closing
@@ -175,17 +177,11 @@ class Lifecycle:
 
     def spare_the_caller(self) -> None:
         """Do not wait for whoever waits for us."""
-        stages = self._stages
-        if stages is None:
-            return
         call = CURRENT.get()
         if call is not None and call.task is asyncio.current_task():
-            stages.exempt.update(call.lineage())
-        stages.exempt_readers |= self.hub.own_readers()
-        if self.hooks.inside:
-            self.hooks.spare()
-        stages.look_again()
-
-
-async def _joined(closing: asyncio.Task[ShutdownReport]) -> ShutdownReport:
-    return await asyncio.shield(closing)
+            self.exempt.update(call.lineage())
+        self.exempt_readers |= self.hub.own_readers()
+        for hooks in (self.hooks, *([] if self.leader is None else [self.leader.hooks])):
+            if hooks.inside:
+                hooks.spare()
+        self.look_again()

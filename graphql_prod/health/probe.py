@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class Probe:
         self._policy = policy
         self._client = client
         self._ask = ask
-        self._flight: asyncio.Task[Readiness] | None = None
+        self._flights: dict[asyncio.AbstractEventLoop, asyncio.Task[Readiness]] = {}
         self._asked = -math.inf
         self._last: Readiness | None = None
 
@@ -71,10 +72,10 @@ class Probe:
 
         :raises ConfigurationError: the time-out is no number of seconds over 0.
         """
-        limits = PROBE if timeout is None else override(PROBE, _checked(timeout))
+        limits = PROBE if timeout is None else _limits(_checked(timeout))
         if not self._is_open():
             return self._draining()
-        flight = self._running()
+        flight = self._flights.get(asyncio.get_running_loop())
         if flight is None:
             recent = clock.monotonic() - self._asked < self._policy.min_interval
             if recent and self._last is not None:
@@ -91,9 +92,9 @@ class Probe:
 
     def drain(self) -> None:
         """Send nothing more; whoever waits hears that the client is draining."""
-        flight = self._flight
-        if flight is not None and not flight.get_loop().is_closed():
-            flight.get_loop().call_soon_threadsafe(flight.cancel)
+        for loop, flight in list(self._flights.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(flight.cancel)
 
     def _is_open(self) -> bool:
         return self._client.state == "open"
@@ -101,26 +102,19 @@ class Probe:
     def _draining(self) -> Readiness:
         return Readiness(False, f"the client for {self._client.host} is {self._client.state}")
 
-    def _running(self) -> asyncio.Task[Readiness] | None:
-        flight = self._flight
-        if flight is None or flight.done() or flight.get_loop() is not asyncio.get_running_loop():
-            return None
-        return flight
-
     def _start(self, limits: TimeoutPolicy) -> asyncio.Task[Readiness]:
         if limits.total is None or limits.total < (PROBE.total or 0.0):
             limits = PROBE  # whoever joins may have more time than the one who began it
         context = contextvars.copy_context()
         context.run(CURRENT.set, None)
         self._asked, self._last = clock.monotonic(), None
-        self._flight = asyncio.create_task(self._fly(limits), context=context)
-        return self._flight
+        loop = asyncio.get_running_loop()
+        flight = self._flights[loop] = asyncio.create_task(self._fly(limits), context=context)
+        flight.add_done_callback(lambda _: self._flights.pop(loop, None))
+        return flight
 
     async def _fly(self, limits: TimeoutPolicy) -> Readiness:
-        try:
-            self._last = await self._asked_once(limits)
-        finally:
-            self._flight = None
+        self._last = await self._asked_once(limits)
         return self._last
 
     async def _asked_once(self, limits: TimeoutPolicy) -> Readiness:
@@ -130,7 +124,9 @@ class Probe:
         except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
             reason: str | None = _reason(error, self._client.host)
         else:
-            reason = f"{self._client.host} answered with GraphQL errors" if response.errors else None
+            reason = (
+                f"{self._client.host} answered with GraphQL errors" if response.json.get("errors") else None
+            )
         return Readiness(reason is None, reason, clock.monotonic() - started)
 
 
@@ -139,15 +135,21 @@ def _reason(error: Exception, host: str) -> str:
     if isinstance(error, HTTPStatusError):
         return f"{host} answered {reason_of(error.status)}"
     if isinstance(error, InvalidResponseError):
-        media = (error.content_type or "no content type").partition(";")[0]
-        return (
-            f"{host} answered {error.status or 'a success'} with a body ({media}) that is no GraphQL answer"
-        )
+        media = (error.content_type or "").partition(";")[0].strip()
+        shown = f" ({media})" if re.fullmatch(r"[\w.+-]{1,40}/[\w.+-]{1,40}", media) else ""
+        return f"{host} answered {error.status or 'a success'} with a body{shown} that is no GraphQL answer"
     if isinstance(error, RequestTimeoutError | TransportError):
         return str(error)  # all of it are our own words
     if isinstance(error, ClientClosedError):
         return f"the client for {host} is closing"
     return f"the query to {host} failed with {type(error).__name__}"
+
+
+def _limits(total: float) -> TimeoutPolicy:
+    """Those of ``PROBE`` within less time; with more time all of it for whatever takes long."""
+    if total <= (PROBE.total or 0.0):
+        return override(PROBE, total)
+    return TimeoutPolicy(total=total, connect=total, read=total, pool=total)
 
 
 def _checked(timeout: object) -> float:

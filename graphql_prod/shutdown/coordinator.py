@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
-from graphql_prod.shutdown.deadline import Deadline
+from graphql_prod.shutdown.deadline import Deadline, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
-from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, summed_up
+from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, log, summed_up
 from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
+from graphql_prod.shutdown.stages import Leader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,11 +26,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("graphql_prod")
 
+# A client outlives its deadline by less than this, whatever hangs; a subclass may not.
+OVERTIME = 5.0
+
 
 class ShutdownCoordinator:
     """Ends several clients at once, in order, under one deadline.
 
-    ``before`` hooks; all clients drain at the same time; their sessions are closed, that of the client which
+    From the first moment no client takes new work. ``before`` hooks, which may use the clients; all of them
+    drain at the same time; their sessions are closed, that of the client which
     was registered last first; ``after`` hooks. A client that fails to end does not stop the others.
 
     Needs no running event loop to be made. Leaving ``async with`` shuts down; by an exception or a cancel
@@ -111,14 +118,17 @@ class ShutdownCoordinator:
         seconds = self._default if deadline is None else seconds_of(deadline)
         if self._run is None:
             self._deadline = Deadline(seconds)
-            self._run = asyncio.create_task(self._end(self._deadline))
+            # What hooks send is no part of the call that happened to ask for the end.
+            context = contextvars.copy_context()
+            context.run(CURRENT.set, None)
+            self._run = asyncio.create_task(self._end(self._deadline), context=context)
         elif not self._run.done():
             self._shorten(seconds)
         for client in self._clients:
             _lifecycle(client).spare_the_caller()
         if self._hooks.inside:
             self._hooks.spare()
-        return await asyncio.shield(self._run)
+        return await joined(self._run)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,48 +144,77 @@ class ShutdownCoordinator:
 
     async def _end(self, deadline: Deadline) -> ShutdownReport:
         watch, errors = Stopwatch(), list[str]()
+        go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         clients = [client for client in self._clients if client.state != "closed"]
+        ending = self._begin_clients(clients, deadline, go)
         try:
             with watch.phase("before"):
                 await self._hooks.run("before", deadline)
-            reports = await self._end_clients(clients, deadline.remaining, errors)
+            go.set_result(None)
+            await _wait_for(ending, deadline)
         except asyncio.CancelledError:
             # The loop is ending: no time is left, and nothing is skipped.
             asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
-            reports = await self._end_clients(clients, 0.0, errors)
+            deadline.shorten(0.0)
+            ending = self._begin_clients(clients, deadline, go)
+            await _wait_for(ending, deadline)
+        reports = _reports(clients, ending, errors)
         with watch.phase("after"):
             await self._hooks.run("after", deadline)
         deadline.close()
         return self._finish(watch, reports, errors)
 
-    async def _end_clients(
-        self, clients: list[ProductionClient], seconds: float, errors: list[str]
-    ) -> list[ShutdownReport]:
+    def _begin_clients(
+        self, clients: list[ProductionClient], deadline: Deadline, go: asyncio.Future[None]
+    ) -> list[asyncio.Task[ShutdownReport]]:
         """All of them at once; each closes its session when those registered after it have closed theirs."""
         ending: list[asyncio.Task[ShutdownReport]] = []
         for client in reversed(clients):
-            _lifecycle(client).turn = ending[-1] if ending else None
-            ending.append(asyncio.create_task(client.shutdown(seconds)))
-        if ending:
-            await asyncio.wait(ending)
-        reports = []
-        for client, task in zip(clients, reversed(ending), strict=True):
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            if error is None:
-                reports.append(task.result())
-                continue
-            errors.append(f"the end of {client!r} failed with {type(error).__name__}")
-            logger.error("shutdown of the coordinator: %s", errors[-1], exc_info=error)
-        return reports
+            turn = ending[-1] if ending else None
+            _lifecycle(client).leader = Leader(self._hooks, go, turn)
+            ending.append(asyncio.create_task(_shut_down(client, deadline)))
+        ending.reverse()
+        return ending
 
     def _finish(self, watch: Stopwatch, reports: list[ShutdownReport], errors: list[str]) -> ShutdownReport:
         report = self._report = summed_up(
             reports, watch.elapsed, watch.phases, tuple(self._hooks.failed), tuple(errors)
         )
-        logger.log(logging.INFO if report.clean else logging.WARNING, "all clients: %s", report)
+        log(report, "all clients: ")
         self._signals.restore()
         self._through.set()
         return report
+
+
+async def _wait_for(ending: list[asyncio.Task[ShutdownReport]], deadline: Deadline) -> None:
+    if ending:
+        done = asyncio.ensure_future(asyncio.wait(ending))
+        if not await deadline.within(done):
+            await asyncio.wait({done}, timeout=OVERTIME)
+            done.cancel()
+
+
+async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownReport:
+    return await client.shutdown(deadline.remaining)
+
+
+def _reports(
+    clients: list[ProductionClient], ended: list[asyncio.Task[ShutdownReport]], errors: list[str]
+) -> list[ShutdownReport]:
+    """What the clients say of their ends; of one that failed its error."""
+    reports = []
+    for client, task in zip(clients, ended, strict=True):
+        if not task.done():
+            task.cancel()
+            errors.append(f"the end of {client!r} did not come and was given up")
+            continue
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            reports.append(task.result())
+            continue
+        errors.append(f"the end of {client!r} failed with {type(error).__name__}")
+        logger.error("all clients: %s", errors[-1], exc_info=error)
+    return reports
 
 
 def _lifecycle(client: ProductionClient) -> Lifecycle:

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def joined(task: asyncio.Task[T]) -> T:
+    """The result of a task, which may run on another loop. A cancel of whoever waits does not reach it."""
+    if task.done():
+        return task.result()
+    if task.get_loop() is asyncio.get_running_loop():
+        return await asyncio.shield(task)
+    there = asyncio.run_coroutine_threadsafe(_shielded(task), task.get_loop())
+    return await asyncio.wrap_future(there)
+
+
+async def _shielded(task: asyncio.Task[T]) -> T:
+    return await asyncio.shield(task)
 
 
 class Deadline:
@@ -26,9 +42,14 @@ class Deadline:
         return max(0.0, self._end - self._loop.time())
 
     def shorten(self, seconds: float | None) -> None:
-        """End after so many seconds, unless it ends before that anyway. From any thread."""
-        if seconds is not None:
-            self._loop.call_soon_threadsafe(self._bring_forward, self._loop.time() + seconds)
+        """End after so many seconds, unless it ends before that anyway. From any loop."""
+        if seconds is None:
+            return
+        end = self._loop.time() + seconds
+        if asyncio.get_running_loop() is self._loop:
+            self._bring_forward(end)
+        else:
+            self._loop.call_soon_threadsafe(self._bring_forward, end)
 
     def _bring_forward(self, end: float) -> None:
         if end >= self._end or self.over.done():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+logger = logging.getLogger("graphql_prod")
 
 Phase = Literal["before", "subscriptions", "requests", "close", "after"]
 
@@ -40,7 +42,7 @@ class ShutdownReport:
     subscriptions_cancelled: int = 0
     hooks_failed: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
-    phases: Mapping[Phase, float] = field(default_factory=lambda: MappingProxyType({}))
+    phases: Mapping[Phase, float] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -91,8 +93,17 @@ def _longest(members: list[Mapping[Phase, float]], own: Mapping[Phase, float]) -
         for name, seconds in phases.items():
             longest[name] = max(seconds, longest.get(name, 0.0))
     for name, seconds in own.items():
-        longest[name] = longest.get(name, 0.0) + seconds
-    return MappingProxyType(longest)
+        # The clients have waited for the hooks that come before theirs, and not for those that come after.
+        before = 0.0 if name == "before" else longest.get(name, 0.0)
+        longest[name] = max(longest.get(name, 0.0), before + seconds)
+    return longest
+
+
+def log(report: ShutdownReport, whose: str = "") -> None:
+    """The report as one line, its facts beside it; a warning unless it is clean."""
+    facts = {each.name: getattr(report, each.name) for each in fields(report)}
+    level = logging.INFO if report.clean else logging.WARNING
+    logger.log(level, "%s%s", whose, report, extra={**facts, "clean": report.clean})
 
 
 class Stopwatch:
@@ -100,7 +111,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self.phases: dict[Phase, float] = {}
+        self.phases: dict[Phase, float] = dict.fromkeys(get_args(Phase), 0.0)
 
     @property
     def elapsed(self) -> float:

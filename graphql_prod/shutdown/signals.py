@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 import signal
@@ -18,26 +19,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("graphql_prod")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PULSE = 1.0
 
 Shutdown = Callable[[float | None], Awaitable[object]]
 
 
 class SignalHandlers:
-    """The handlers that one client, or one coordinator, has installed.
+    """What one client, or one coordinator, does about signals.
 
     ``signal.signal`` and not ``loop.add_signal_handler``, which cannot give back what it replaces.
     """
 
     def __init__(self, shutdown: Shutdown, what: str) -> None:
+        self.what = what
         self._shutdown = shutdown
-        self._what = what
-        self._before: dict[int, Any] = {}
-        """The handlers that were there; kept, for another client's may have to find them behind ours."""
-        self._active: set[int] = set()
+        self._relays: dict[int, Relay] = {}
         self._received: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.Context()
+        self._pulse: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[object]] = set()
-        self._handler = self._arrived  # one object, so that it can be told whether it is still in place
 
     def install(self, signals: Iterable[int]) -> None:
         """Take over signals, on the loop that runs; again for the same ones does nothing.
@@ -57,64 +58,52 @@ class SignalHandlers:
             logger.warning(
                 "%s: no signal handlers were installed, for this is not the main thread; "
                 "have shutdown() called by whatever ends the program",
-                self._what,
+                self.what,
             )
             return
         self._loop = loop
+        self._context = contextvars.copy_context()
         for number in wanted:
-            self._install(number)
+            relay = self._relays.get(number)
+            if relay is None or self not in relay.members:
+                self._install(number)
+        self._beat()
 
     def _install(self, number: int) -> None:
-        before = signal.getsignal(number)
-        if number in self._active or before is self._handler:
+        current = signal.getsignal(number)
+        if current is None:  # not installed from Python, and so it could not be restored
+            logger.warning("%s: %s belongs to a library and is left to it", self.what, _name(number))
             return
-        if before is None:  # not installed from Python, and so it could not be restored
-            logger.warning("%s: %s belongs to a library and is left to it", self._what, _name(number))
-            return
-        signal.signal(number, self._handler)
-        self._before[number] = before
-        self._active.add(number)
+        relay = self._relays[number] = current if isinstance(current, Relay) else Relay(number, current)
+        relay.members.append(self)
+        if relay is not current:
+            signal.signal(number, relay)
 
-    def restore(self) -> None:
-        """Give the signals back, and call the handlers of those that came. From any thread."""
-        if not self._active or self._loop is None:
-            return
-        if threading.current_thread() is threading.main_thread():
-            self._restore()
-        elif self._loop.is_running():
-            self._loop.call_soon_threadsafe(self._restore)
+    def _beat(self) -> None:
+        """Wake an idle loop now and then.
 
-    def _restore(self) -> None:
-        self._give_back()
-        received, self._received = self._received, []
-        for number in dict.fromkeys(received):
-            handler = self._before[number]
-            if callable(handler) and _is_a_programs_own(handler):
-                # By the loop: what it raises shall end the program, as it would have without us.
-                asyncio.get_running_loop().call_soon(handler, number, None)
+        A signal that comes after Python has looked for one, and before the loop has gone to sleep, is
+        handled only when something else wakes the loop.
+        """
+        if self._relays and self._loop is not None:
+            self._pulse = self._loop.call_later(PULSE, self._beat)
 
-    def _give_back(self) -> None:
-        active, self._active = self._active, set()
-        for number in active:
-            if signal.getsignal(number) is self._handler:
-                signal.signal(number, _still_good(self._before[number], number))
+    @property
+    def running(self) -> bool:
+        """Whether there is a loop that could shut something down."""
+        return self._loop is not None and self._loop.is_running()
 
-    def _arrived(self, number: int, frame: FrameType | None) -> None:
-        # Nothing is logged in here: the signal may have come in the middle of a log record.
-        other = _owner(_still_good(self._before[number], number))
-        if other is not None:
-            other._arrived(number, frame)  # another client's: both shall end at the same time
-        if self._loop is None or not self._loop.is_running():
-            self._give_back()  # nobody is left to shut anything down: it does what it did before us
-            signal.raise_signal(number)
-            return
+    def arrived(self, number: int) -> None:
+        """A signal. Nothing is logged in here: it may have come in the middle of a log record."""
+        assert self._loop is not None  # noqa: S101 -- it was installed on one
         deadline = 0.0 if self._received else None
         self._received.append(number)
-        self._loop.call_soon_threadsafe(self._begin, number, deadline)
+        # Not in the context of what the signal has interrupted: that has not asked for anything.
+        self._loop.call_soon_threadsafe(self._begin, number, deadline, context=self._context)
 
     def _begin(self, number: int, deadline: float | None) -> None:
         what = "the shutdown begins" if deadline is None else "the shutdown is cut short"
-        logger.info("%s: %s, %s", self._what, _name(number), what)
+        logger.info("%s: %s, %s", self.what, _name(number), what)
         task = asyncio.ensure_future(self._shutdown(deadline))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -122,7 +111,74 @@ class SignalHandlers:
     def _ended(self, task: asyncio.Future[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: the shutdown failed with %s", self._what, type(error).__name__, exc_info=error)
+            logger.error("%s: the shutdown failed with %s", self.what, type(error).__name__, exc_info=error)
+
+    def restore(self) -> None:
+        """Give the signals back, and have the handlers of those that came called. From any thread."""
+        if not self._relays or self._loop is None:
+            return
+        if threading.current_thread() is threading.main_thread():
+            self._restore()
+        elif self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._restore)
+
+    def _restore(self) -> None:
+        relays, self._relays = self._relays, {}
+        received, self._received = self._received, []
+        if self._pulse is not None:
+            self._pulse.cancel()
+        for number in dict.fromkeys([*received, *relays]):
+            relays[number].leave(self)
+
+
+class Relay:
+    """Our handler of one signal, for all who asked for it: they end at the same time.
+
+    :ivar before: the handler that was there.
+    """
+
+    def __init__(self, number: int, before: Any) -> None:
+        self.before = before
+        self.members: list[SignalHandlers] = []
+        self._number = number
+        self._came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._forget_the_dead()
+        if not self.members:
+            self._stand_aside(frame)
+        else:
+            self._came = True
+            for member in self.members:
+                member.arrived(number)
+
+    def leave(self, member: SignalHandlers) -> None:
+        """Somebody is through; after the last of them the handler that was there is back, and is called."""
+        self.members = [each for each in self.members if each is not member]
+        self._forget_the_dead()
+        if self.members:
+            return
+        if self._is_in_place():
+            signal.signal(self._number, self.before)
+        came, self._came = self._came, False
+        if came and _is_a_programs_own(self.before):
+            # By the loop: what it raises shall end the program, as it would have without us.
+            asyncio.get_running_loop().call_soon(self.before, self._number, None)
+
+    def _is_in_place(self) -> bool:
+        current: object = signal.getsignal(self._number)
+        return current is self
+
+    def _forget_the_dead(self) -> None:
+        self.members = [member for member in self.members if member.running]
+
+    def _stand_aside(self, frame: FrameType | None) -> None:
+        """Nobody is left to shut anything down: the signal does what it would have done without us."""
+        if not self._is_in_place() and callable(self.before):
+            self.before(self._number, frame)
+        else:
+            signal.signal(self._number, self.before)
+            signal.raise_signal(self._number)
 
 
 def _checked(signals: Iterable[int]) -> list[int]:
@@ -136,21 +192,9 @@ def _checked(signals: Iterable[int]) -> list[int]:
     return list(wanted)
 
 
-def _owner(handler: Any) -> SignalHandlers | None:
-    owner = getattr(handler, "__self__", None)
-    return owner if isinstance(owner, SignalHandlers) else None
-
-
-def _still_good(handler: Any, number: int) -> Any:
-    """The handler to go back to: one of ours that is through has itself gone back to an earlier one."""
-    while (owner := _owner(handler)) is not None and number not in owner._active:
-        handler = owner._before[number]
-    return handler
-
-
-def _is_a_programs_own(handler: Callable[..., Any]) -> bool:
+def _is_a_programs_own(handler: Any) -> bool:
     """Whether a handler does more than end the program, or than cancel its main task in mid-drain."""
-    if handler is signal.default_int_handler or _owner(handler) is not None:
+    if not callable(handler) or handler is signal.default_int_handler:
         return False
     # asyncio.Runner's handler of SIGINT is a partial of one of its methods.
     function = handler.func if isinstance(handler, functools.partial) else handler

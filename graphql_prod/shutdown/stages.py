@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch
+from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from graphql_prod.call import Call
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.shutdown.deadline import Deadline
-    from graphql_prod.subscriptions.hub import Reader
+    from graphql_prod.shutdown.hooks import Hooks
 
 logger = logging.getLogger("graphql_prod")
 
@@ -29,19 +29,29 @@ CLOSE_LIMIT = 2.0
 CANCEL_LIMIT = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """What a client waits for that ends together with others.
+
+    :ivar hooks: those of all clients; they may use them.
+    :ivar go: done when the ``before`` hooks among them are through.
+    :ivar turn: done when the clients have ended that must be closed before this one; None: there is none.
+    """
+
+    hooks: Hooks
+    go: asyncio.Future[None]
+    turn: asyncio.Future[Any] | None
+
+
 class Stages:
     """Takes a client from open to closed.
 
-    :ivar exempt: calls that asked for the end themselves, and so cannot be waited for.
-    :ivar exempt_readers: subscriptions that did.
     :ivar failure: what closing the session or a transport raised.
     """
 
     def __init__(self, client: Lifecycle, deadline: Deadline) -> None:
         self.deadline = deadline
         self.loop = asyncio.get_running_loop()
-        self.exempt: set[Call] = set()
-        self.exempt_readers: set[Reader] = set()
         self.failure: Exception | None = None
         self._client = client
         self._watch = Stopwatch()
@@ -54,7 +64,7 @@ class Stages:
 
     def left(self, call: Call) -> None:
         """Count a call that has come to its end; a part of another one is counted with that."""
-        if call.parent not in self._client.calls and call not in self.exempt:
+        if call.parent not in self._client.calls and call not in self._client.exempt:
             self._completed += call.fate == "own"
             self._cancelled += call.fate == "cut"
         self.look_again()
@@ -73,7 +83,6 @@ class Stages:
     async def run(self) -> ShutdownReport:
         """Go through all of them. A cancel, by a loop that ends, leaves no time and skips none."""
         client = self._client
-        client.state = "draining"
         client.probe.drain()
         self._say("begins (calls: %d, subscriptions: %d)", len(client.calls), len(client.hub.readers))
         try:
@@ -81,7 +90,6 @@ class Stages:
         except asyncio.CancelledError:
             asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
             await self._cut()
-        client.state = "closing"
         await self._phase("close", self._close)
         await self._phase("after", lambda: client.hooks.run("after", self.deadline))
         self.deadline.close()
@@ -93,10 +101,14 @@ class Stages:
         self._say("%s took %.2f s", name, self._watch.phases[name])
 
     async def _drain(self) -> None:
-        client = self._client
-        await self._phase("before", lambda: client.hooks.run("before", self.deadline))
+        await self._phase("before", self._run_before_hooks)
         await self._phase("subscriptions", self._finish_subscriptions)
         await self._phase("requests", self._finish_requests)
+
+    async def _run_before_hooks(self) -> None:
+        if self._client.leader is not None:
+            await self.deadline.within(self._client.leader.go)
+        await self._client.hooks.run("before", self.deadline)
 
     async def _finish_subscriptions(self) -> None:
         self._client.hub.drain()
@@ -114,10 +126,10 @@ class Stages:
         client = self._client
         client.state = "closing"
         client.give_up_waiting()
-        for call in client.calls - self.exempt:
+        for call in client.calls - self._client.exempt:
             call.cut()
-        if client.hub.busy(self.exempt_readers):
-            client.hub.cut(self.exempt_readers)
+        if client.hub.busy(self._client.exempt_readers):
+            client.hub.cut(self._client.exempt_readers)
         self._cancel_abandoned()
         try:
             async with asyncio.timeout(STRAGGLERS):
@@ -131,10 +143,10 @@ class Stages:
             task.cancel()
 
     def _no_call(self) -> bool:
-        return not self._client.calls - self.exempt
+        return not self._client.calls - self._client.exempt
 
     def _no_subscription(self) -> bool:
-        return not self._client.hub.busy(self.exempt_readers)
+        return not self._client.hub.busy(self._client.exempt_readers)
 
     async def _until(self, idle: Callable[[], bool], *over: asyncio.Future[None]) -> bool:
         """Wait until it is so, or it is over; True if it is so."""
@@ -148,8 +160,9 @@ class Stages:
     async def _close(self) -> None:
         release = self._client.release
         end = self.loop.time() + max(self.deadline.remaining, CLOSE_LIMIT)
-        if self._client.turn is not None:
-            await asyncio.wait({self._client.turn}, timeout=self._until_time(end))
+        leader = self._client.leader
+        if leader is not None and leader.turn is not None:
+            await asyncio.wait({leader.turn}, timeout=self._until_time(end))
         if release is None:
             return
         closing = asyncio.ensure_future(release())
@@ -173,9 +186,9 @@ class Stages:
 
     def _report(self) -> ShutdownReport:
         client = self._client
-        left = {call for call in client.calls - self.exempt if call.parent not in client.calls}
+        left = {call for call in client.calls - self._client.exempt if call.parent not in client.calls}
         hub = client.hub
-        spared = hub.readers & self.exempt_readers
+        spared = hub.readers & self._client.exempt_readers
         report = ShutdownReport(
             host=client.host,
             duration=self._watch.elapsed,
@@ -185,23 +198,9 @@ class Stages:
             subscriptions_cancelled=hub.cut_off + len(hub.readers - spared),
             hooks_failed=tuple(client.hooks.failed),
             errors=tuple(self._errors),
-            phases=MappingProxyType(self._watch.phases),
+            phases=self._watch.phases,
         )
-        logger.log(
-            logging.INFO if report.clean else logging.WARNING,
-            "%s",
-            report,
-            extra={
-                "host": client.host,
-                "clean": report.clean,
-                "duration": report.duration,
-                "requests_completed": report.requests_completed,
-                "requests_cancelled": report.requests_cancelled,
-                "subscriptions_drained": report.subscriptions_drained,
-                "subscriptions_cancelled": report.subscriptions_cancelled,
-                "hooks_failed": report.hooks_failed,
-            },
-        )
+        log(report)
         return report
 
     def _say(self, text: str, *facts: object) -> None:

@@ -139,8 +139,10 @@ class Door:
             delivery = Delivery(self, self._hub, member)
             try:
                 await member.started()
-            except BaseException:
+            except BaseException as error:
                 await delivery.abandon()
+                if isinstance(error, asyncio.CancelledError) and delivery.was_cut:
+                    raise cut_off(member.line.host) from None
                 raise
         except asyncio.CancelledError:
             self._tell(None)
@@ -194,7 +196,7 @@ class Door:
 class Delivery(Said):
     """What the stock object takes for its socket: the messages of one subscription, as long as it lives."""
 
-    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_member", "_task", "loop")
+    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_lost", "_member", "_task", "loop")
 
     def __init__(self, door: Door, hub: Hub, member: Member) -> None:
         self._door = door
@@ -203,6 +205,7 @@ class Delivery(Said):
         self._task = asyncio.current_task()
         self._cancelled = False
         self._cut = False
+        self._lost = False
         self._asked_inside = False
         self.loop = asyncio.get_running_loop()
         door.worker.mailbox = member.mailbox
@@ -278,7 +281,7 @@ class Delivery(Said):
     @property
     def in_order(self) -> bool:
         """Whether it came to its end in order."""
-        return self._member.established and not self._cut
+        return self._member.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits is finished."""
@@ -288,9 +291,15 @@ class Delivery(Said):
     def cut(self) -> None:
         """End at once; a callback that runs is cancelled."""
         self._cut = True
+        self._lost = bool(self._member.mailbox.events) or self._door.worker.task is not None
         if self._task is not None:
             self._task.cancel()
         self._door.worker.cut()
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether its task was cancelled by the end of the client, and by nobody else."""
+        return self._cut
 
     def is_caller(self) -> bool:
         """Whether one of its callbacks is asking."""
