@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from graphql_prod import clock
 from graphql_prod.documents import Operation, is_query
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
+from graphql_prod.loops import call_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +131,7 @@ class Call:
     def cut(self) -> None:
         """End the call now; it raises ClientClosedError. From any thread."""
         if self.task is not None:
-            self.task.get_loop().call_soon_threadsafe(self._cut)
+            call_on(self.task.get_loop(), self._cut)
 
     def _cut(self) -> None:
         if not self.done and not self.limit.expired():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError
+from graphql_prod.loops import call_on
 from graphql_prod.shutdown.deadline import Deadline, joined
 from graphql_prod.shutdown.hooks import Hooks
 from graphql_prod.shutdown.policy import seconds_of
@@ -109,8 +110,7 @@ class Lifecycle:
         """Calls that wait for their next attempt raise their last failure instead."""
         self._impatient = True
         for waiter in list(self._pauses):
-            if not waiter.get_loop().is_closed():
-                waiter.get_loop().call_soon_threadsafe(clock.end, waiter)
+            call_on(waiter.get_loop(), clock.end, waiter)
 
     def look_again(self) -> None:
         """Somebody has left, or need not be waited for; whoever waits for that counts anew."""

@@ -18,7 +18,8 @@ import pytest
 
 from graphql_prod.demo import stage, words
 from graphql_prod.demo.events import Events
-from graphql_prod.demo.scenes import SCENES, Scene, login_page, mutation, restart, unbroken
+from graphql_prod.demo.process import Work
+from graphql_prod.demo.scenes import SCENES, Scene, login_page, mutation, orderly, restart, sigterm, unbroken
 from graphql_prod.demo.screen import Screen
 from graphql_prod.demo.show import show
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
@@ -108,9 +109,9 @@ def refusing() -> Iterator[str]:
 
 
 def test_every_scene_ends_as_promised_within_its_time(whole: Run) -> None:
-    """Exit status 0, nothing on stderr (no leaked socket, no task's exception), under 15 s."""
+    """Exit status 0, nothing on stderr (no leaked socket, no task's exception), within half a minute."""
     assert (whole.status, whole.err) == (0, "")
-    assert whole.seconds < 15
+    assert whole.seconds < 30
     assert whole.out.count("  as promised: ") == len(SCENES)
     assert f"graphql_prod: {len(SCENES)} of {len(SCENES)} scenes ended as promised." in whole.out
 
@@ -149,6 +150,19 @@ def test_a_subscription_outlives_the_server_only_with_ours(whole: Run) -> None:
     summary = whole.out.partition("as measured just now")[2]
     assert re.search(r"stock +SILENT END: events 0 to \d of 10", summary)
     assert re.search(r"stock client: .*\b1 x silent end\b", summary)
+
+
+def test_sigterm_in_the_middle_of_work_costs_nothing_only_with_ours(whole: Run) -> None:
+    """The report is printed as it is, and the exit status shown; the stock client's work is lost."""
+    assert re.search(r"\* SIGTERM to a program: 4 calls and \d+ +\n +events wait", whole.out)
+    assert "* the server answers its calls" in whole.out
+    printed = " ".join(whole.out.split())
+    assert re.search(r"shutdown of 127\.0\.0\.1:\d+: clean in \d\.\d\d s; requests: 4 completed, 0", printed)
+    assert re.search(r"11 - reached server: answered exits with status 0: 4 of 4 calls, (\d+) of \1", printed)
+    assert re.search(r"11 - reached server: connection lost killed by SIGTERM: 0 of 4 calls, \d+ of", printed)
+    summary = whole.out.partition("as measured just now")[2]
+    assert re.search(r"stock +WORK LOST: 0 of 4 calls, \d+ of", summary)
+    assert re.search(r"stock client: .*\b1 x work lost\b", summary)
 
 
 def test_a_pipe_gets_plain_text_of_100_columns(whole: Run) -> None:
@@ -244,6 +258,52 @@ def test_unbroken_is_each_event_once_and_one_gap_between(
     events = Events(4)
     events.numbers, events.gaps = numbers, gaps
     assert unbroken(events) is good
+
+
+@pytest.mark.parametrize(
+    ("answered", "numbers", "report", "status", "good"),
+    [
+        (2, [0, 1, 2], "clean", 0, True),
+        (1, [0, 1, 2], "clean", 0, False),
+        (2, [0, 1], "clean", 0, False),
+        (2, [0, 2, 1], "clean", 0, False),
+        (2, [0, 1, 2], "", 0, False),
+        (2, [0, 1, 2], "not clean", 1, False),
+        (2, [0, 1, 2], "clean", -signal.SIGTERM, False),
+    ],
+    ids=["orderly", "call lost", "event lost", "disordered", "untold", "not clean", "killed"],
+)
+def test_orderly_is_all_done_and_told_and_status_0(
+    answered: int, numbers: list[int], report: str, status: int, good: bool
+) -> None:
+    """The promise, in numbers."""
+    work = Work(2)
+    work.sent = 3
+    for line in ["answered"] * answered + [f"event {number}" for number in numbers] + [f"report {report}"]:
+        work.take(f"{line}\n")
+    work.status = status
+    assert orderly(work) is good
+
+
+async def test_a_program_that_is_not_needed_is_gone_with_the_stage() -> None:
+    """Whether it had time to get ready or not."""
+    async with stage.staged("graphql_prod", "aiohttp") as staged:
+        pid = staged.program.pid
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_program_that_cannot_begin_breaks_the_promise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the demo does not wait for it."""
+    monkeypatch.setattr("graphql_prod.demo.process.COMMAND", (sys.executable, "-c", "exit(3)"))
+    scenes = [scene for scene in SCENES if scene.play is sigterm]
+    assert await show(Screen(), "aiohttp", scenes) == 1
+    assert re.search(
+        "It ended with WORK LOST: 0 of 4 calls, 0 of 0 events; exits with status 3", capsys.readouterr().err
+    )
 
 
 async def test_a_real_server_is_asked_by_both(server: ScriptedServer, backend: Backend) -> None:

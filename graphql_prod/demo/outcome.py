@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiographql.client import GraphQLResponse
 
 from graphql_prod.demo.events import Events
+from graphql_prod.demo.process import Work
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from graphql_prod.testing import ReceivedRequest
 
-Kind = Literal["answer", "GraphQL errors", "silent empty data", "silent end", "error"]
+Kind = Literal["answer", "GraphQL errors", "silent empty data", "silent end", "work lost", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Outcome:
             return "error"
         if isinstance(self.result, Events):
             return "answer" if self.result.ended else "silent end"
+        if isinstance(self.result, Work):
+            return "answer" if self.result.whole else "work lost"
         if not isinstance(self.result, GraphQLResponse):
             return "answer"
         if self.result.errors:

@@ -6,12 +6,15 @@ To add one: a function that plays it on a :class:`Stage` and returns what its cl
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLRequest
 
 from graphql_prod.demo.events import COUNT, Events, onward
+from graphql_prod.demo.process import Work
+from graphql_prod.demo.program import CALLS
 from graphql_prod.demo.stage import retry
 from graphql_prod.errors import InvalidResponseError
 from graphql_prod.testing import Answer
@@ -109,6 +112,23 @@ async def restart(stage: Stage) -> Any:
     return events
 
 
+async def sigterm(stage: Stage) -> Any:
+    """The answers are still to come, and events wait to be worked on, when the program shall end."""
+    work, release = Work(CALLS), asyncio.Event()
+    stage.server.always(Answer(gate=release), "Work")
+    async with stage.at_work(work) as ended:
+        stage.tell(f"SIGTERM to a program: {CALLS} calls and {work.sent - len(work.numbers)} events wait")
+        stage.program.terminate()
+        await asyncio.wait({ended}, timeout=0.3)
+        if not ended.done():
+            stage.tell("the server answers its calls")
+            release.set()
+        await ended
+    if work.report:
+        stage.quote(work.report)
+    return work
+
+
 def answered(outcome: Outcome, requests: int) -> bool:
     """Whether a real answer came, after so many requests had reached the server."""
     return outcome.kind == "answer" and len(outcome.requests) == requests
@@ -119,6 +139,11 @@ def unbroken(events: Any) -> bool:
     if not isinstance(events, Events) or len(events.gaps) != 1:
         return False
     return events.whole and 0 < events.gaps[0] < events.end
+
+
+def orderly(work: Any) -> bool:
+    """Whether a program lost nothing, told so, and ended by itself."""
+    return isinstance(work, Work) and work.whole and bool(work.report) and work.status == 0
 
 
 def other_token(requests: Sequence[ReceivedRequest]) -> bool:
@@ -192,5 +217,11 @@ SCENES = (
         "connects again, tells the gap, resumes with a cursor: no event missing or doubled",
         restart,
         lambda end: answered(end, requests=2) and unbroken(end.result),
+    ),
+    Scene(
+        "SIGTERM in mid-work",
+        "finishes the calls and events that wait, tells of it, and exits with status 0",
+        sigterm,
+        lambda end: orderly(end.result),
     ),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +41,10 @@ class Screen:
     def say(self, text: str = "", style: str = "") -> None:
         """A paragraph."""
         self._console.print(text, style=style)
+
+    def quote(self, text: str) -> None:
+        """What somebody else printed."""
+        self._console.print(Padding(Text(text), (0, 0, 0, 12)), style="dim")
 
     def title(self, text: str) -> None:
         """The beginning of a part."""

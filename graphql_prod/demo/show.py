@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from graphql_prod.demo import words
 from graphql_prod.demo.journal import listening
 from graphql_prod.demo.outcome import measured
+from graphql_prod.demo.process import Work
 from graphql_prod.demo.scenes import SCENES
 from graphql_prod.demo.stage import staged
 from graphql_prod.demo.summary import Pair, summarize, verdict
@@ -52,7 +53,7 @@ async def _play_all(screen: Screen, cast: Cast, backend: Backend, scenes: Sequen
 async def _play(screen: Screen, stage: Stage, number: int, scene: Scene) -> Outcome:
     screen.say(f"\nScene {number}: {scene.title}", "bold cyan")
     teller = Teller(screen, stage, number)
-    stage.tell = teller.network
+    stage.tell, stage.quote = teller.network, teller.printed
     with listening(teller.failed):
         outcome = teller.seen(await measured(scene.play(stage), PATIENCE))
     teller.ended(outcome)
@@ -83,6 +84,10 @@ class Teller:
         """Something that no client did."""
         self._line("", f"* {text}", "", "magenta")
 
+    def printed(self, text: str) -> None:
+        """Something that a program printed."""
+        self._screen.quote(text)
+
     def failed(self, failed: Failed) -> None:
         """An attempt that is not the last."""
         self._attempts += 1
@@ -92,6 +97,8 @@ class Teller:
     def ended(self, outcome: Outcome) -> None:
         """The last attempt, and with it the call."""
         attempt = getattr(outcome.error, "attempts", max(self._attempts + 1, len(outcome.requests)))
+        if isinstance(outcome.result, Work):
+            attempt = "-"  # several calls, and nobody counts theirs
         wire = f"{self._arrival()}: {words.last_fate(outcome)}"
         style = "green" if outcome.kind == "answer" else "red"
         self._line(attempt, wire, words.ending(outcome), style)

@@ -14,6 +14,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
+from graphql_prod.demo.process import waiting
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.testing import FaultyProxy, ScriptedServer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest
 
     from graphql_prod.credentials import HeadersProvider
+    from graphql_prod.demo.process import Program, Work
     from graphql_prod.session import Backend
     from graphql_prod.testing import ReceivedRequest
 
@@ -46,8 +48,12 @@ class Stage:
     client: GraphQLClient
     server: ScriptedServer
     proxy: FaultyProxy
+    program: Program
+    """The same client in a process of its own, which waits to be needed."""
     tell: Callable[[str], None] = lambda _: None
     """Puts a line about the network or the server into the timeline."""
+    quote: Callable[[str], None] = lambda _: None
+    """Puts what the program printed under it."""
 
     @property
     def arrivals(self) -> list[ReceivedRequest]:
@@ -97,6 +103,29 @@ class Stage:
         self.tell("the server is back, on its port")
 
     @contextlib.asynccontextmanager
+    async def at_work(self, work: Work) -> AsyncIterator[asyncio.Task[None]]:
+        """The program in the middle of its work, or at an early end; the task is done when it has ended."""
+        ended = asyncio.create_task(self.program.run(self.client.endpoint, work))
+        busy = asyncio.create_task(self._busy(work))
+        try:
+            await asyncio.wait({ended, busy}, return_when=asyncio.FIRST_COMPLETED)
+            yield ended
+        finally:
+            ended.cancel()
+            busy.cancel()
+            await asyncio.wait({ended, busy})
+
+    async def _busy(self, work: Work) -> None:
+        """Its calls have arrived, and it has been sent events more quickly than it works."""
+        calls, events = len(self.server.requests) + work.calls, len(self.server.events_sent)
+        self.server.tick = 0.01
+        await self.server.received(calls)
+        await self.server.until(lambda: len(self.server.events_sent) >= events + 10, "10 events")
+        self.server.tick = 60.0
+        await work.begun.wait()
+        work.sent = len(self.server.events_sent) - events
+
+    @contextlib.asynccontextmanager
     async def outage(self, seconds: float) -> AsyncIterator[None]:
         """The network is down for so long, or until the block is left."""
         over = asyncio.Event()
@@ -125,8 +154,9 @@ async def staged(cast: Cast, backend: Backend) -> AsyncIterator[Stage]:
         ScriptedServer() as server,
         FaultyProxy(server.port) as proxy,
         make(cast, proxy.url_for(server.path), backend, headers_provider=Tokens()) as client,
+        waiting(cast, backend) as program,
     ):
-        yield Stage(cast, client, server, proxy)
+        yield Stage(cast, client, server, proxy, program)
 
 
 class Tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -10,6 +11,7 @@ from aiographql.client import GraphQLRequestException, GraphQLResponse
 
 from graphql_prod.config import redacted
 from graphql_prod.demo.events import Events
+from graphql_prod.demo.process import Work
 from graphql_prod.errors import HTTPStatusError, InvalidResponseError, RequestTimeoutError
 
 if TYPE_CHECKING:
@@ -24,7 +26,11 @@ _REASONS = {
     "attempt timeout": "attempt timed out",
     "read timeout": "no answer in time",
 }
-_FATES = {"silent empty data": "answered, not GraphQL", "silent end": "connection lost"}
+_FATES = {
+    "silent empty data": "answered, not GraphQL",
+    "silent end": "connection lost",
+    "work lost": "connection lost",
+}
 _REACHES = {"unsent": "never sent", "ambiguous": "sent", "final": "given up"}
 
 
@@ -79,6 +85,8 @@ def ending(outcome: Outcome) -> str:
 
 
 def _verb(outcome: Outcome) -> str:
+    if isinstance(outcome.result, Work):
+        return f"{_exit(outcome.result)}:"
     if outcome.kind == "silent end":
         return "ends silently:"
     return "ends:" if isinstance(outcome.result, Events) else "returns"
@@ -90,6 +98,9 @@ def ended(outcome: Outcome, clean: Callable[[str], str] = str, limit: int = 110)
         return "SILENT EMPTY DATA: data is {}, no error"
     if outcome.kind == "silent end":
         return f"SILENT END: {shown(outcome.result)} of {outcome.result.end}, no error"
+    if isinstance(outcome.result, Work):
+        mark = "answer" if outcome.kind == "answer" else "WORK LOST"
+        return f"{mark}: {shown(outcome.result)}; {_exit(outcome.result)}"
     if outcome.error is None:
         return shortened(clean(f"answer: {shown(outcome.result)}"), limit)
     return shortened(clean(f"{ending(outcome).removeprefix('raises ')}: {outcome.error}"), limit)
@@ -99,6 +110,8 @@ def shown(result: Any) -> str:
     """What a client returned."""
     if isinstance(result, Events):
         return _counted(result)
+    if isinstance(result, Work):
+        return f"{result.answered} of {result.calls} calls, {len(result.numbers)} of {result.sent} events"
     if not isinstance(result, GraphQLResponse):
         return str(result)
     if result.errors:
@@ -113,6 +126,11 @@ def _counted(events: Events) -> str:
         text = f"{numbers[0]} to {numbers[-1]}"
     gaps = len(events.gaps)
     return f"events {text}" + (f", {gaps} gap{'s'[: gaps > 1]} told" if gaps else "")
+
+
+def _exit(work: Work) -> str:
+    status = work.status or 0
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exits with status {status}"
 
 
 def shortened(text: str, limit: int) -> str:

@@ -19,6 +19,7 @@ from graphql_prod.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
 from graphql_prod.timeouts import PROBE, TimeoutPolicy, override
 
@@ -93,8 +94,7 @@ class Probe:
     def drain(self) -> None:
         """Send nothing more; whoever waits hears that the client is draining."""
         for loop, flight in list(self._flights.items()):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(flight.cancel)
+            call_on(loop, flight.cancel)
 
     def _is_open(self) -> bool:
         return self._client.state == "open"

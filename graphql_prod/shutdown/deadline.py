@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
+from graphql_prod.loops import call_on
+
 T = TypeVar("T")
 
 
@@ -45,11 +47,7 @@ class Deadline:
         """End after so many seconds, unless it ends before that anyway. From any loop."""
         if seconds is None:
             return
-        end = self._loop.time() + seconds
-        if asyncio.get_running_loop() is self._loop:
-            self._bring_forward(end)
-        else:
-            self._loop.call_soon_threadsafe(self._bring_forward, end)
+        call_on(self._loop, self._bring_forward, self._loop.time() + seconds)
 
     def _bring_forward(self, end: float) -> None:
         if end >= self._end or self.over.done():

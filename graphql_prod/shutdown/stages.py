@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod.loops import call_on
 from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class Stages:
 
     def look_again(self) -> None:
         """Count anew, for somebody has left; perhaps on another loop than this one."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._changed)
+        call_on(self.loop, self._changed)
 
     def _changed(self) -> None:
         if not self._change.done():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import sys
 import uuid
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod.errors import SubscriptionLimitError
+from graphql_prod.loops import call_on
 from graphql_prod.subscriptions.line import Line
 from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
@@ -233,9 +233,9 @@ class Hub:
         """Take nothing new, on any loop."""
         self.draining = True
         for reader in list(self.readers):
-            _call(reader.loop, reader.drain)
+            call_on(reader.loop, reader.drain)
         for line in list(self.lines):
-            _call(line.loop, line.close_if_idle)
+            call_on(line.loop, line.close_if_idle)
 
     def busy(self, exempt: set[Reader]) -> bool:
         """Whether anything is left that comes to its end on a loop that runs."""
@@ -245,15 +245,6 @@ class Hub:
     def cut(self, exempt: set[Reader]) -> None:
         """End what is left, now."""
         for reader in self.readers - exempt:
-            _call(reader.loop, reader.cut)
+            call_on(reader.loop, reader.cut)
         for line in list(self.lines):
-            _call(line.loop, line.cut)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    """Call on a loop that may be another one, in another thread, or no more."""
-    if loop is asyncio.get_running_loop():
-        function()
-    else:
-        with contextlib.suppress(RuntimeError):  # it is closed, and all that ran on it with it
-            loop.call_soon_threadsafe(function)  # one that stands still comes to it when it goes on
+            call_on(line.loop, line.cut)

@@ -26,7 +26,7 @@ from graphql_prod.subscriptions.protocol import (
     text_of,
 )
 from graphql_prod.subscriptions.pulse import Pulse
-from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT
+from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
     Loss,
     RejectedError,
@@ -62,6 +62,7 @@ class Line:
         "_backoff",
         "_begun",
         "_expiry",
+        "_in_haste",
         "_listening",
         "_lost",
         "_opener",
@@ -105,6 +106,7 @@ class Line:
         self._warned = False
         self._renewed = False
         self._over = False
+        self._in_haste = False
         self._listening = False
         self._lost: Loss | None = None
         self._begun = clock.monotonic()
@@ -197,8 +199,9 @@ class Line:
             self.close()
 
     def cut(self) -> None:
-        """Come to an end without a word."""
-        self._over = True
+        """Come to an end without waiting for anybody."""
+        self._over = self._in_haste = True
+        self._outbox.hasten()
         self.task.cancel()
 
     # The task.
@@ -540,7 +543,7 @@ class Line:
         if self._expiry is not None:
             self._expiry.cancel()
         await self._starts.flush(CLOSE_TIMEOUT)  # given up already: this sees their end
-        await self._outbox.flush(2 * CLOSE_TIMEOUT)
+        await self._outbox.flush(IN_HASTE if self._in_haste else 2 * CLOSE_TIMEOUT)
 
 
 async def _pause(seconds: float) -> None:

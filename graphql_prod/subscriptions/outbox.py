@@ -36,6 +36,11 @@ class Outbox:
         for task in self._tasks or ():
             task.cancel()
 
+    def hasten(self) -> None:
+        """Give up what is posted by now, but let it begin: a farewell that never began closes no socket."""
+        for task in self._tasks or ():
+            self._loop.call_soon(task.cancel)
+
     async def flush(self, seconds: float) -> None:
         """Wait until all is sent, so many seconds at most; then give up the rest. Safe to cancel."""
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # Seconds for the other side to answer our close frame.
 CLOSE_TIMEOUT = 1.0
+# Seconds for a farewell that is not to wait for an answer: enough for it to be written.
+IN_HASTE = 0.05
 
 
 class Socket(Protocol):
@@ -117,7 +121,14 @@ class AiohttpSocket:
         await self._ws.ping()
 
     async def close(self, code: int) -> None:
-        await self._ws.close(code=code)
+        try:
+            await self._ws.close(code=code)
+        except asyncio.CancelledError:
+            # Cancelled while it waits for whoever reads, aiohttp leaves the response open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IN_HASTE):
+                    await self._ws.close(code=code)
+            raise
 
 
 class WebsocketsSocket:
