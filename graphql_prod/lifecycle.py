@@ -137,7 +137,7 @@ class Lifecycle:
         """
         seconds = self._deadline if deadline is None else seconds_of(deadline)
         closing = self._closing
-        if closing is None or (not closing.done() and closing.get_loop().is_closed()):
+        if closing is None or closing.cancelled() or (not closing.done() and closing.get_loop().is_closed()):
             closing = self._begin(seconds)
         elif not closing.done():
             self.shorten(seconds)
@@ -160,7 +160,10 @@ class Lifecycle:
         context.run(CURRENT.set, None)
         self.state = "draining"
         self._stages = Stages(self, Deadline(seconds))
-        self._closing = asyncio.create_task(self._end(self._stages), context=context)
+        # Not create_task(): an eager factory would run it before we know it.
+        self._closing = asyncio.Task(
+            self._end(self._stages), loop=asyncio.get_running_loop(), context=context
+        )
         return self._closing
 
     async def _end(self, stages: Stages) -> ShutdownReport:

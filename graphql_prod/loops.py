@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
     """Call on a loop that may be another one, in another thread, or no more; at once on the one that runs."""
-    if loop is asyncio.get_running_loop():
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:  # what was left of a loop is collected after its end
+        here = None
+    if loop is here:
         function(*args)
     else:
         with contextlib.suppress(RuntimeError):  # it is closed, and all that ran on it with it

@@ -17,6 +17,7 @@ from graphql_prod.call import CURRENT
 from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.exchange import AiohttpExchange, Exchange, HttpxExchange, ShieldedExchange
+from graphql_prod.loops import call_on
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
 from graphql_prod.upgrades import one_attempt
@@ -363,7 +364,7 @@ class Sessions:
                 # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
                 await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
         for task in retiring:
-            task.get_loop().call_soon_threadsafe(task.cancel)
+            call_on(task.get_loop(), task.cancel)
 
     def __del__(self) -> None:
         if any(not owned.closed for owned in getattr(self, "_owned", {}).values()):

@@ -125,9 +125,9 @@ class ProductionTransport(GraphQLTransport):
             raise failure from call.last_error or error
         finally:
             call.done = True
+            self._lifecycle.leave(call)
             if token is not None:
                 CURRENT.reset(token)
-            self._lifecycle.leave(call)
             if call.parent is not None:
                 call.parent.absorb(call)
             # Handles of the connection keep this call's context; they shall not keep its answer too.

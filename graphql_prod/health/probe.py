@@ -85,7 +85,9 @@ class Probe:
         await asyncio.wait({flight}, timeout=limits.total)
         if not self._is_open():
             return self._draining()
-        if not flight.done() or flight.cancelled():
+        if flight.cancelled():
+            return Readiness(False, f"the query to {self._client.host} was cancelled")
+        if not flight.done():
             return Readiness(
                 False, f"{self._client.host} gave no answer within {limits.total:g} s", limits.total
             )

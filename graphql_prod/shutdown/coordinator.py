@@ -7,11 +7,14 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
+from graphql_prod.loops import call_on
 from graphql_prod.shutdown.deadline import Deadline, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
+from graphql_prod.shutdown.records import tell
 from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, log, summed_up
 from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
 from graphql_prod.shutdown.stages import Leader
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from graphql_prod.lifecycle import Lifecycle
 
     Client = TypeVar("Client", bound=ProductionClient)
-
-logger = logging.getLogger("graphql_prod")
 
 # A client outlives its deadline by less than this, whatever hangs; a subclass may not.
 OVERTIME = 5.0
@@ -51,7 +52,7 @@ class ShutdownCoordinator:
         self._signals = SignalHandlers(self.shutdown, "the coordinator")
         self._deadline: Deadline | None = None
         self._run: asyncio.Task[ShutdownReport] | None = None
-        self._through = asyncio.Event()
+        self._waiters: set[asyncio.Future[None]] = set()
         self._report: ShutdownReport | None = None
 
     def register(self, client: Client) -> Client:
@@ -103,8 +104,13 @@ class ShutdownCoordinator:
 
     async def wait(self) -> ShutdownReport:
         """Wait until a shutdown was asked for, by a signal or by anybody, and is through. Safe to cancel."""
-        await self._through.wait()
-        assert self._report is not None  # noqa: S101 -- it was set before
+        while self._report is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
         return self._report
 
     async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
@@ -121,7 +127,9 @@ class ShutdownCoordinator:
             # What hooks send is no part of the call that happened to ask for the end.
             context = contextvars.copy_context()
             context.run(CURRENT.set, None)
-            self._run = asyncio.create_task(self._end(self._deadline), context=context)
+            # Not create_task(): an eager factory would run it before we know it.
+            loop = asyncio.get_running_loop()
+            self._run = asyncio.Task(self._end(self._deadline), loop=loop, context=context)
         elif not self._run.done():
             self._shorten(seconds)
         for client in self._clients:
@@ -172,7 +180,7 @@ class ShutdownCoordinator:
         for client in reversed(clients):
             turn = ending[-1] if ending else None
             _lifecycle(client).leader = Leader(self._hooks, go, turn)
-            ending.append(asyncio.create_task(_shut_down(client, deadline)))
+            ending.append(asyncio.Task(_shut_down(client, deadline), loop=go.get_loop()))
         ending.reverse()
         return ending
 
@@ -181,8 +189,9 @@ class ShutdownCoordinator:
             reports, watch.elapsed, watch.phases, tuple(self._hooks.failed), tuple(errors)
         )
         log(report, "all clients: ")
+        for waiter in list(self._waiters):
+            call_on(waiter.get_loop(), clock.end, waiter)
         self._signals.restore()
-        self._through.set()
         return report
 
 
@@ -213,7 +222,7 @@ def _reports(
             reports.append(task.result())
             continue
         errors.append(f"the end of {client!r} failed with {type(error).__name__}")
-        logger.error("all clients: %s", errors[-1], exc_info=error)
+        tell(logging.ERROR, "all clients: %s", errors[-1], exc_info=error)
     return reports
 
 

@@ -28,11 +28,13 @@ class Deadline:
     """An end in time, for whoever waits for something else until then.
 
     :ivar over: done when the time is up.
+    :ivar passed: when that was, by the loop's clock; None before.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
+        self.passed: float | None = None
         self._end = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         if seconds is not None:
@@ -56,12 +58,13 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
         if end <= self._loop.time():
-            self.over.set_result(None)
+            self._expire()
         elif end < float("inf"):
             self._timer = self._loop.call_at(end, self._expire)
 
     def _expire(self) -> None:
         if not self.over.done():
+            self.passed = self._loop.time()
             self.over.set_result(None)
 
     async def within(self, *futures: asyncio.Future[Any], at_least: float = 0.0) -> bool:

@@ -11,11 +11,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from graphql_prod.errors import ClientClosedError, ConfigurationError
+from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
     from graphql_prod.shutdown.deadline import Deadline
-
-logger = logging.getLogger("graphql_prod")
 
 HookPhase = Literal["before", "after"]
 Hook = TypeVar("Hook", bound=Callable[[], Any])
@@ -39,6 +38,8 @@ class Hooks:
         self._waiting: dict[HookPhase, list[Callable[[], Any]] | None] = {"before": [], "after": []}
         self._current: object | None = None
         self._spared: asyncio.Future[None] | None = None
+        self._patience = HOOK_GRACE
+        """Seconds left for hooks that do not let themselves be cancelled."""
         self.failed: list[str] = []
 
     def add(self, hook: Hook, phase: HookPhase) -> Hook:
@@ -78,19 +79,22 @@ class Hooks:
     async def run(self, phase: HookPhase, deadline: Deadline) -> None:
         """Call all of a phase. None stops the others, nor does the deadline: all are begun."""
         hooks, self._waiting[phase] = self._waiting[phase] or [], None
-        granted = asyncio.get_running_loop().time() + HOOK_GRACE
+        begun = asyncio.get_running_loop().time()
+        self._patience = HOOK_GRACE
         for hook in hooks:
-            await self._run(hook, phase, deadline, granted)
+            await self._run(hook, phase, deadline, begun)
 
-    async def _run(
-        self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline, granted: float
-    ) -> None:
+    async def _run(self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline, begun: float) -> None:
+        loop = asyncio.get_running_loop()
         self._current = token = object()
-        self._spared = spared = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._call(hook, token))
+        self._spared = spared = loop.create_future()
+        # Not create_task(): an eager factory would run it before we know it.
+        task = asyncio.Task(self._call(hook, token), loop=loop)
+        # Once no time is left, what is granted begins then, for all of them together.
+        since = loop.time() if deadline.passed is None else max(begun, deadline.passed)
         try:
             await asyncio.sleep(0)  # it begins: one that does not wait for anything is always finished
-            in_time = await deadline.within(task, spared, at_least=granted - spared.get_loop().time())
+            in_time = await deadline.within(task, spared, at_least=since + HOOK_GRACE - loop.time())
         except asyncio.CancelledError:
             self.failed.append(_name_of(hook))
             task.cancel()
@@ -112,14 +116,17 @@ class Hooks:
 
     async def _give_up(self, hook: Callable[[], Any], phase: HookPhase, task: asyncio.Task[None]) -> None:
         self.failed.append(_name_of(hook))
-        logger.error(
+        tell(
+            logging.ERROR,
             "shutdown of %s: the %s hook %s has outlived the deadline and is cancelled",
             self._what,
             phase,
             _name_of(hook),
         )
         task.cancel()
-        await asyncio.wait({task}, timeout=HOOK_GRACE)
+        begun = asyncio.get_running_loop().time()
+        await asyncio.wait({task}, timeout=self._patience)
+        self._patience = max(0.0, self._patience - (asyncio.get_running_loop().time() - begun))
         if task.done() and not task.cancelled():
             task.exception()  # whatever it says of its end
 
@@ -128,7 +135,8 @@ class Hooks:
         if error is None:
             return
         self.failed.append(_name_of(hook))
-        logger.error(
+        tell(
+            logging.ERROR,
             "shutdown of %s: the %s hook %s failed with %s; the shutdown goes on",
             self._what,
             phase,

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
+from graphql_prod.shutdown.records import tell
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-logger = logging.getLogger("graphql_prod")
 
 Phase = Literal["before", "subscriptions", "requests", "close", "after"]
 
@@ -103,7 +103,7 @@ def log(report: ShutdownReport, whose: str = "") -> None:
     """The report as one line, its facts beside it; a warning unless it is clean."""
     facts = {each.name: getattr(report, each.name) for each in fields(report)}
     level = logging.INFO if report.clean else logging.WARNING
-    logger.log(level, "%s%s", whose, report, extra={**facts, "clean": report.clean})
+    tell(level, "%s%s", whose, report, extra={**facts, "clean": report.clean})
 
 
 class Stopwatch:
@@ -125,4 +125,4 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.phases[name] = time.monotonic() - started
+            self.phases[name] += time.monotonic() - started

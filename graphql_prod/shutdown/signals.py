@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -36,7 +37,6 @@ class SignalHandlers:
         self._relays: dict[int, Relay] = {}
         self._received: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._context = contextvars.Context()
         self._pulse: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[object]] = set()
 
@@ -62,7 +62,6 @@ class SignalHandlers:
             )
             return
         self._loop = loop
-        self._context = contextvars.copy_context()
         for number in wanted:
             relay = self._relays.get(number)
             if relay is None or self not in relay.members:
@@ -99,11 +98,12 @@ class SignalHandlers:
         deadline = 0.0 if self._received else None
         self._received.append(number)
         # Not in the context of what the signal has interrupted: that has not asked for anything.
-        self._loop.call_soon_threadsafe(self._begin, number, deadline, context=self._context)
+        context = contextvars.Context()
+        self._loop.call_soon_threadsafe(self._begin, number, deadline, context=context)
 
     def _begin(self, number: int, deadline: float | None) -> None:
         what = "the shutdown begins" if deadline is None else "the shutdown is cut short"
-        logger.info("%s: %s, %s", self.what, _name(number), what)
+        tell(logging.INFO, "%s: %s, %s", self.what, _name(number), what)
         task = asyncio.ensure_future(self._shutdown(deadline))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -8,26 +8,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphql_prod.loops import call_on
+from graphql_prod.shutdown.records import tell
 from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from graphql_prod.call import Call
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.shutdown.deadline import Deadline
     from graphql_prod.shutdown.hooks import Hooks
 
-logger = logging.getLogger("graphql_prod")
-
 # Seconds for what has been cut to come to its end.
-STRAGGLERS = 2.0
+STRAGGLERS = 1.5
 # Long enough for what a healthy server answers; nobody waits for the others.
 ABANDONED_GRACE = 1.0
 # For closing the session and the transports, when less is left of the deadline.
-CLOSE_LIMIT = 2.0
+CLOSE_LIMIT = 1.5
 # For what was given up after that. In all a shutdown outlives its deadline by less than 5 s, whatever hangs.
 CANCEL_LIMIT = 0.5
+
+CUT_OFF = "closing the session or a transport was cut off by the end of the event loop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +86,31 @@ class Stages:
         client = self._client
         client.probe.drain()
         self._say("begins (calls: %d, subscriptions: %d)", len(client.calls), len(client.hub.readers))
-        try:
-            await self._drain()
-        except asyncio.CancelledError:
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
-            await self._cut()
+        await self._phase("before", self._run_before_hooks)
+        await self._phase("subscriptions", self._finish_subscriptions)
+        await self._phase("requests", self._finish_requests, self._cut)
         await self._phase("close", self._close)
-        await self._phase("after", lambda: client.hooks.run("after", self.deadline))
+        await self._phase("after", self._run_after_hooks)
         self.deadline.close()
         return self._report()
 
-    async def _phase(self, name: Phase, work: Callable[[], object]) -> None:
+    async def _phase(self, name: Phase, *works: Callable[[], Awaitable[None]]) -> None:
         with self._watch.phase(name):
-            await work()  # type: ignore[misc]
+            for work in works:
+                try:
+                    await work()
+                except asyncio.CancelledError:
+                    asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
+                    self.deadline.shorten(0.0)
         self._say("%s took %.2f s", name, self._watch.phases[name])
-
-    async def _drain(self) -> None:
-        await self._phase("before", self._run_before_hooks)
-        await self._phase("subscriptions", self._finish_subscriptions)
-        await self._phase("requests", self._finish_requests)
 
     async def _run_before_hooks(self) -> None:
         if self._client.leader is not None:
             await self.deadline.within(self._client.leader.go)
         await self._client.hooks.run("before", self.deadline)
+
+    async def _run_after_hooks(self) -> None:
+        await self._client.hooks.run("after", self.deadline)
 
     async def _finish_subscriptions(self) -> None:
         self._client.hub.drain()
@@ -119,7 +121,6 @@ class Stages:
         client.give_up_waiting()
         if await self._until(self._no_call, self.deadline.over) and client.abandoned:
             await asyncio.wait(client.abandoned, timeout=min(ABANDONED_GRACE, self.deadline.remaining))
-        await self._cut()
 
     async def _cut(self) -> None:
         """End what is left. Bounded: a transport may swallow the cancel, a peer never answer the close."""
@@ -135,7 +136,7 @@ class Stages:
             async with asyncio.timeout(STRAGGLERS):
                 await self._until(lambda: self._no_call() and self._no_subscription())
         except TimeoutError:
-            logger.warning("shutdown of %s: something does not let itself be cancelled", client.host)
+            tell(logging.WARNING, "shutdown of %s: something does not let itself be cancelled", client.host)
         self._cancel_abandoned()
 
     def _cancel_abandoned(self) -> None:
@@ -143,7 +144,8 @@ class Stages:
             task.cancel()
 
     def _no_call(self) -> bool:
-        return not self._client.calls - self._client.exempt
+        left = self._client.calls - self._client.exempt
+        return not any(call.task is None or call.task.get_loop().is_running() for call in left)
 
     def _no_subscription(self) -> bool:
         return not self._client.hub.busy(self._client.exempt_readers)
@@ -158,31 +160,35 @@ class Stages:
         return True
 
     async def _close(self) -> None:
-        release = self._client.release
-        end = self.loop.time() + max(self.deadline.remaining, CLOSE_LIMIT)
+        granted = self.loop.time() + CLOSE_LIMIT
         leader = self._client.leader
         if leader is not None and leader.turn is not None:
-            await asyncio.wait({leader.turn}, timeout=self._until_time(end))
-        if release is None:
+            await self.deadline.within(leader.turn, at_least=CLOSE_LIMIT)
+        if self._client.release is None:
             return
-        closing = asyncio.ensure_future(release())
-        await asyncio.wait({closing}, timeout=self._until_time(end))
-        if not closing.done():
+        closing = asyncio.ensure_future(self._client.release())
+        at_least = max(CANCEL_LIMIT, granted - self.loop.time())
+        try:
+            in_time = await self.deadline.within(closing, at_least=at_least)
+        except asyncio.CancelledError:
+            if not closing.done():
+                self._failed(CUT_OFF)
+            raise
+        if not in_time:
             closing.cancel()
             await asyncio.wait({closing}, timeout=CANCEL_LIMIT)
             self._failed("closing the session or a transport took too long and was given up")
-        elif not closing.cancelled() and (error := closing.exception()) is not None:
+        elif closing.cancelled():
+            self._failed(CUT_OFF)
+        elif (error := closing.exception()) is not None:
             if not isinstance(error, Exception):
                 raise error
             self.failure = error
             self._failed(f"closing the session or a transport failed with {type(error).__name__}")
 
-    def _until_time(self, end: float) -> float | None:
-        return None if end == float("inf") else max(CANCEL_LIMIT, end - self.loop.time())
-
     def _failed(self, what: str) -> None:
         self._errors.append(what)
-        logger.error("shutdown of %s: %s", self._client.host, what, exc_info=self.failure)
+        tell(logging.ERROR, "shutdown of %s: %s", self._client.host, what, exc_info=self.failure)
 
     def _report(self) -> ShutdownReport:
         client = self._client
@@ -204,4 +210,4 @@ class Stages:
         return report
 
     def _say(self, text: str, *facts: object) -> None:
-        logger.info("shutdown of %s: " + text, self._client.host, *facts)
+        tell(logging.INFO, "shutdown of %s: " + text, self._client.host, *facts)
