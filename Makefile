@@ -12,7 +12,7 @@ help:
 	@echo "make test [ARGS='-k retry']      the whole test suite"
 	@echo "make lint                        formatter, linter, strict types"
 	@echo "make format                      format and fix what can be fixed"
-	@echo "make docs                        the pages made from the settings' model"
+	@echo "make docs                        what is made of the code: settings, the picture of a trace"
 	@echo "make bench                       price of a call, side by side"
 	@echo "make build                       wheel and sdist in dist/"
 
@@ -38,6 +38,7 @@ demo: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/draw_trace.py
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -1,7 +1,7 @@
 """All benchmarks, one after the other: ``make bench``."""
 
-from benchmarks import call, imports, memory, outage, shutdown, subscriptions, where
+from benchmarks import call, imports, memory, outage, shutdown, subscriptions, telemetry, where
 
-for benchmark in (call, where, subscriptions, outage, shutdown, imports, memory):
+for benchmark in (call, where, subscriptions, outage, shutdown, imports, memory, telemetry):
     benchmark.main()
     print()

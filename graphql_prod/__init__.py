@@ -24,6 +24,7 @@ from graphql_prod.shutdown.report import ShutdownReport
 from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
+from graphql_prod.telemetry.policy import TelemetryPolicy
 from graphql_prod.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SubscriptionGap",
     "SubscriptionLimitError",
     "SubscriptionPolicy",
+    "TelemetryPolicy",
     "TimeoutPolicy",
     "TransportError",
     "__version__",

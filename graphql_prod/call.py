@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.exchange import Exchange
     from graphql_prod.retry import Schedule
+    from graphql_prod.telemetry.observer import CallWatch
     from graphql_prod.timeouts import TimeoutPolicy
 
 
@@ -54,6 +55,7 @@ class Call:
         "started",
         "task",
         "told",
+        "watch",
     )
 
     def __init__(self, settings: CallSettings, parent: Call | None) -> None:
@@ -72,6 +74,7 @@ class Call:
         self.fate: Literal["own", "cancelled", "cut"] = "own"
         """How it ended: by itself, by its caller's cancel, or cut at the end of the client."""
         self.done = False
+        self.watch: CallWatch | None = None
         self.parts = False
         """True for a call whose facts are those of the last query that is a part of it."""
 

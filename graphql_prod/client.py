@@ -37,6 +37,7 @@ from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
 from graphql_prod.subscriptions.stream import stream
 from graphql_prod.subscriptions.subscription import ended, subscribed
+from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
 
@@ -113,7 +114,9 @@ class ProductionClient(GraphQLClient):
         )
         credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
+        observer = Observer(config.telemetry, sessions, owned=session is None and transport is None)
         ground = Ground(
+            observer=observer,
             sessions=sessions,
             wire=sessions.wire,
             serializer=serializer or DefaultSerializer(),
@@ -144,6 +147,7 @@ class ProductionClient(GraphQLClient):
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
         lifecycle.hub = hub
+        self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         self._prod_root: ProductionClient | None = None
         self._prod_named: frozenset[str] = frozenset()
@@ -261,6 +265,7 @@ class ProductionClient(GraphQLClient):
             settings = self._settings_of(request, operation)
         return await self._prod.transport.guard(
             settings,
+            (request, operation, session),
             super().query,
             request,
             method,
@@ -299,13 +304,17 @@ class ProductionClient(GraphQLClient):
 
     async def introspect(self, headers: dict[str, str] | None = None) -> graphql.GraphQLSchema:
         """Ask the server for its schema: an ordinary query, under the settings of the call that needs it."""
-        call = CURRENT.get()
+        call, client, failure = CURRENT.get(), self, None
         if call is not None and call in self._prod.lifecycle.calls:
-            view = copy.copy(self)
-            view._prod_settings = call.settings
-            schema = await super(ProductionClient, view).introspect(headers=headers)
-        else:
-            schema = await super().introspect(headers=headers)
+            client = copy.copy(self)
+            client._prod_settings = call.settings
+        try:
+            schema = await super(ProductionClient, client).introspect(headers=headers)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._prod.hub.ground.observer.introspected(failure)
         self._prod.introspected = clock.monotonic()
         return schema
 

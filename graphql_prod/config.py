@@ -17,6 +17,7 @@ from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
+from graphql_prod.telemetry.policy import TelemetryPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
@@ -52,6 +53,7 @@ class ProductionConfig(Policy):
     :param subscriptions: a :class:`SubscriptionPolicy`.
     :param shutdown: a :class:`ShutdownPolicy`.
     :param health: a :class:`HealthPolicy`.
+    :param telemetry: a :class:`TelemetryPolicy`.
     :param tls: a :class:`TlsPolicy`, for our own sessions.
     :param proxy: ``http(s)://[user:password@]host:port``, for our own sessions; None means none.
     :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
@@ -74,6 +76,7 @@ class ProductionConfig(Policy):
     subscriptions: SubscriptionPolicy = Field(default_factory=SubscriptionPolicy)
     shutdown: ShutdownPolicy = Field(default_factory=ShutdownPolicy)
     health: HealthPolicy = Field(default_factory=HealthPolicy)
+    telemetry: TelemetryPolicy = Field(default_factory=TelemetryPolicy)
     tls: TlsPolicy = Field(default_factory=TlsPolicy)
     proxy: str | None = None
     trust_env: bool = False
@@ -96,6 +99,7 @@ class ProductionConfig(Policy):
             subscriptions: SubscriptionPolicy | Mapping[str, Any] = ...,
             shutdown: ShutdownPolicy | Mapping[str, Any] = ...,
             health: HealthPolicy | Mapping[str, Any] = ...,
+            telemetry: TelemetryPolicy | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,
             trust_env: bool = False,

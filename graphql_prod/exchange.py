@@ -155,6 +155,19 @@ class HttpxExchange(Exchange):
         return await _bounded(response.aiter_bytes(), self._limit)
 
 
+class Carrying:
+    """An exchange whose request carries further headers: those of the trace."""
+
+    __slots__ = ("_exchange", "_headers")
+
+    def __init__(self, exchange: Any, headers: Mapping[str, str]) -> None:
+        self._exchange = exchange
+        self._headers = headers
+
+    def request(self, *args: Any, headers: Mapping[str, str], **options: Any) -> Any:
+        return self._exchange.request(*args, headers={**headers, **self._headers}, **options)
+
+
 class ShieldedExchange(Exchange):
     """For a caller's httpx client: whoever gives up abandons the request instead of cancelling it.
 

@@ -54,6 +54,10 @@ class Session:
         """A stand-in for this session, for one attempt."""
         raise NotImplementedError
 
+    def traced_exchange(self) -> Exchange | None:
+        """The same, of a session that makes an HTTP span of the attempt; None where there is none."""
+        return None
+
     def for_upgrades(self) -> aiohttp.ClientSession | None:
         """The aiohttp session that subscriptions share; None where there is none."""
         return self.native
@@ -135,6 +139,9 @@ class OwnedSession(Session):
 
     def __init__(self, pool: PoolPolicy, wire: Wire, traces: list[aiohttp.TraceConfig] | None = None) -> None:
         super().__init__()
+        self._traces = traces or []
+        self._http_spans: aiohttp.TraceConfig | None = None
+        self._traced: aiohttp.ClientSession | None = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
@@ -155,8 +162,9 @@ class OwnedSession(Session):
             timeout=aiohttp.ClientTimeout(),
             proxy=wire.proxy,
             trust_env=wire.trust_env,
-            trace_configs=traces,
         )
+        # What a global instrumentor has added would make a second span, with a URL's query in it.
+        self.native.trace_configs[:] = self._traces
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
         self._ended = asyncio.Event()
@@ -175,10 +183,30 @@ class OwnedSession(Session):
                 headers={"User-Agent": USER_AGENT},
                 proxy=self.wire.proxy,
                 trust_env=self.wire.trust_env,
-                trace_configs=[one_attempt()],
             )
+            self._upgrading.trace_configs[:] = [one_attempt()]
             self._resources.push_async_callback(self._upgrading.close)
         return self._upgrading
+
+    def observe(self, http_spans: aiohttp.TraceConfig) -> None:
+        """Make one HTTP span an attempt of a traced call from here on."""
+        self._http_spans = http_spans
+
+    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+        """A session on the same pool: hooks cost every call, and only some are traced."""
+        if self._traced is None:
+            self._traced = aiohttp.ClientSession(
+                connector=self.native.connector,
+                connector_owner=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT},
+                timeout=aiohttp.ClientTimeout(),
+                proxy=self.wire.proxy,
+                trust_env=self.wire.trust_env,
+            )
+            self._traced.trace_configs[:] = [*self._traces, http_spans]
+            self._resources.push_async_callback(self._traced.close)
+        return self._traced
 
     @property
     def closed(self) -> bool:
@@ -237,6 +265,11 @@ class OwnedAiohttp(OwnedSession):
     def exchange(self) -> Exchange:
         return AiohttpExchange(self.native, self.wire.max_response_bytes)
 
+    def traced_exchange(self) -> Exchange | None:
+        if self._http_spans is None:
+            return None
+        return AiohttpExchange(self._for_traces(self._http_spans), self.wire.max_response_bytes)
+
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         limits = _aiohttp_limits(timeout, frozenset(TimeoutPolicy.model_fields))
         return {"allow_redirects": False, "timeout": _with_limits(aiohttp.ClientTimeout(), limits)}
@@ -249,25 +282,40 @@ class OwnedHttpx(OwnedSession):
 
     def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
-        from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
         super().__init__(pool, wire, [_sending_trace()])
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
-        url = httpx.URL(endpoint)
+        self._url = url = httpx.URL(endpoint)
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
-        self.client = httpx.AsyncClient(
+        self.client = self._over(self.native)
+        self._traced_client: httpx.AsyncClient | None = None
+
+    def _over(self, session: aiohttp.ClientSession) -> httpx.AsyncClient:
+        import httpx
+        from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
+
+        url = self._url
+        client = httpx.AsyncClient(
             auth=(url.username, url.password) if url.username or url.password else None,
             # TLS and proxy are the aiohttp session's affair; an empty context saves loading a second one.
-            transport=HttpxOverAiohttp(client=self.native, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
+            transport=HttpxOverAiohttp(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": USER_AGENT},
             trust_env=False,
         )
-        self._resources.push_async_callback(self.client.aclose)
+        self._resources.push_async_callback(client.aclose)
+        return client
 
     def exchange(self) -> Exchange:
         return HttpxExchange(self.client, self.wire.max_response_bytes)
+
+    def traced_exchange(self) -> Exchange | None:
+        if self._http_spans is None:
+            return None
+        if self._traced_client is None:
+            self._traced_client = self._over(self._for_traces(self._http_spans))
+        return HttpxExchange(self._traced_client, self.wire.max_response_bytes)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx
@@ -300,6 +348,7 @@ class Sessions:
         self._require_backend(backend)
         self._owned: dict[asyncio.AbstractEventLoop, OwnedSession] = {}
         self._last: OwnedSession | None = None
+        self._http_spans: aiohttp.TraceConfig | None = None
 
     def _require_backend(self, asked: Backend | None) -> None:
         if asked is not None and asked != self.backend:
@@ -339,7 +388,15 @@ class Sessions:
                 del self._owned[stale]
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
             owned = self._owned[loop] = kind(self._pool, self.wire, self._endpoint)
+            if self._http_spans is not None:
+                owned.observe(self._http_spans)
         return owned
+
+    def observe(self, http_spans: aiohttp.TraceConfig) -> None:
+        """Make HTTP spans on our sessions, those that are open already among them."""
+        self._http_spans = http_spans
+        for owned in list(self._owned.values()):
+            owned.observe(http_spans)
 
     def _retire(self, owned: OwnedSession) -> None:
         task = asyncio.create_task(owned.retire())
@@ -414,6 +471,7 @@ def _sending_trace() -> aiohttp.TraceConfig:
 
     trace.on_request_start.append(begun)
     trace.on_request_headers_sent.append(written)
+    trace.freeze()
     return trace
 
 

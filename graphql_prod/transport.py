@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     import tenacity
     from aiographql.client import GraphQLRequest, GraphQLResponse
     from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.transport import GraphQLSession
 
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Budget
     from graphql_prod.session import Session, Sessions
+    from graphql_prod.telemetry.observer import Observer
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class ProductionTransport(GraphQLTransport):
         self._settings = settings
         self._sessions = sessions
         self.budget = budget
+        self.observer: Observer | None = None
         self._lifecycle = lifecycle
         self._custom = custom
         self._credentials = credentials
@@ -73,7 +76,15 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
-            return await self.guard(self._settings, self.request, method, request, serializer, **kwargs)
+            return await self.guard(
+                self._settings,
+                (request, None, kwargs.get("session")),
+                self.request,
+                method,
+                request,
+                serializer,
+                **kwargs,
+            )
         call.request = request
         if method.lower() == "get":
             self._refuse_changes(call, request)
@@ -96,24 +107,34 @@ class ProductionTransport(GraphQLTransport):
     async def guard(
         self,
         settings: CallSettings,
+        subject: tuple[GraphQLRequest, str | None, GraphQLSession | None],
         operation: Callable[..., Awaitable[T]],
         /,
         *args: Any,
         **kwargs: Any,
     ) -> T:
-        """Run an operation as one call: counted, within its deadline, with the facts on whatever ends it."""
+        """Run an operation as one call: counted, within its deadline, with the facts on whatever ends it.
+
+        :param subject: for whoever watches: what will be sent, the operation's name and the session, if
+            they are given beside it.
+        """
         parent = CURRENT.get()
         call = Call(settings, None if parent is None or parent.done else parent)
         token = None
+        if self.observer is not None:
+            call.watch = self.observer.call(call, *subject)
+        failure: BaseException | None = None
+        answer: T | None = None
         try:
             self._lifecycle.enter(call)
             token = CURRENT.set(call)
             if self.budget is not None:
                 self.budget.deposit(call.started)
             async with call.limit:
-                return await operation(*args, **kwargs)
-        except asyncio.CancelledError:
-            call.fate = "cancelled"
+                answer = await operation(*args, **kwargs)
+                return answer
+        except asyncio.CancelledError as error:
+            call.fate, failure = "cancelled", error
             raise
         except Exception as error:
             # The limit's own exception is a bare TimeoutError; all others have been translated by now.
@@ -132,6 +153,8 @@ class ProductionTransport(GraphQLTransport):
                 call.parent.absorb(call)
             # Handles of the connection keep this call's context; they shall not keep its answer too.
             call.exchange = None
+            if call.watch is not None:
+                call.watch.end(failure, answer)
 
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
@@ -182,6 +205,8 @@ class ProductionTransport(GraphQLTransport):
             if wait is None or not await self._paused(call, attempt, wait):
                 return _end(attempt)
             self.retries += 1
+            if call.watch is not None:
+                call.watch.retry(attempt, wait)
 
     def _tell_refusal(self, call: Call, attempt: Attempt | None) -> None:
         refusal = attempt or Attempt(Reach.ANSWERED, "error code")
@@ -243,17 +268,19 @@ class ProductionTransport(GraphQLTransport):
         kwargs: dict[str, Any],
     ) -> GraphQLResponse:
         timeout = call.settings.timeout
-        exchange = call.exchange = session.exchange()
+        through: Any = session.exchange() if call.watch is None else call.watch.exchange(session, call)
+        if call.watch is None:
+            call.exchange = through
         options = session.options(timeout)
         if kwargs:
             options = {**options, **kwargs}
         gate = session.gate
         if gate is None:
-            return await stock.request(method, request, serializer, session=exchange, **options)
+            return await stock.request(method, request, serializer, session=through, **options)
         if not gate.take():
             await gate.wait(timeout.pool)
         try:
-            return await stock.request(method, request, serializer, session=exchange, **options)
+            return await stock.request(method, request, serializer, session=through, **options)
         finally:
             gate.leave()
 
@@ -272,6 +299,8 @@ class ProductionTransport(GraphQLTransport):
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
         exchange = call.exchange = Exchange()
         exchange.sent = None
+        if call.watch is not None:
+            request = request.copy(headers={**request.headers, **call.watch.carrier()})
         sending = custom.request(method, request, serializer, session=session, **kwargs)
         if isinstance(custom, HttpxTransport):
             return await shielded(sending, self._sessions.abandoned.tasks)
@@ -290,6 +319,8 @@ class ProductionTransport(GraphQLTransport):
             return None
         if self.budget is not None and not self.budget.withdraw():
             _note(attempt, "Not tried again: the retry budget of this client is spent.")
+            if call.watch is not None:
+                call.watch.refused_by_budget()
             logger.warning(
                 "retry budget of %s is spent: %s is not tried again",
                 self.host,

@@ -60,6 +60,7 @@ def one_attempt() -> aiohttp.TraceConfig:
 
     trace.on_connection_create_start.append(count)
     trace.on_request_redirect.append(refuse)
+    trace.freeze()
     return trace
 
 

@@ -28,6 +28,12 @@ EXPECTED = {
         "nothing missing, nothing twice: True",
         "refused: 4403 (Forbidden)",
     ],
+    "telemetry.py": [
+        "query graphql.operation.name='Greeting' [retry]",
+        "POST http.request.resend_count=1",
+        "subscription graphql.operation.name='Ticks' [gap]",
+        "graphql.client.retries: 1 {retry}",
+    ],
     "testing_your_program.py": ["comes_through_an_overload: ok", "gives_up_in_time: ok"],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sys
 import uuid
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from graphql_prod.session import Session, Sessions
     from graphql_prod.subscriptions.member import Resume
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
+    from graphql_prod.telemetry.observer import Observer
     from graphql_prod.wire import Wire
 
 
@@ -51,6 +53,7 @@ class Reader(Protocol):
     """Who empties a mailbox: the callbacks of a subscription, or a stream."""
 
     loop: asyncio.AbstractEventLoop
+    member: Member
 
     @property
     def in_order(self) -> bool:
@@ -76,6 +79,7 @@ class Ground:
     credentials: Credentials | None
     static_headers: Mapping[str, str]
     provider_limit: float | None
+    observer: Observer
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
 
@@ -130,8 +134,16 @@ class Hub:
         """
         name = str(uuid.uuid4()) if name is None else name
         key = f"{name}.{uuid.uuid4()}" if again else name
-        line = self._line(wish)
+        watch = self.ground.observer.subscription(wish.request)
+        try:
+            with contextlib.nullcontext() if watch is None else watch.current():
+                line = self._line(wish)
+        except BaseException as error:
+            if watch is not None:
+                watch.end(error)
+            raise
         member = Member(line, key, name, wish.request, self.policy, wish.resume, control=control)
+        member.watch = watch
         line.join(member)
         return member
 
@@ -218,6 +230,7 @@ class Hub:
         if reader not in self.readers:
             return
         self.readers.discard(reader)
+        reader.member.over()
         if self.draining:
             self.drained += reader.in_order
             self.cut_off += not reader.in_order

@@ -407,6 +407,8 @@ class Line:
             member = self._addressee(message)
             if member is not None:
                 self.hub.events += 1
+                if member.watch is not None:
+                    member.watch.event()
                 await member.take(member.receive(message))
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
@@ -426,6 +428,8 @@ class Line:
         if member is None:
             return
         member.subscribed = False
+        if message["type"] == "error" and member.watch is not None:
+            member.watch.refused()
         self.leave(member)
         member.mailbox.put(member.receive(message))
         member.end()
@@ -441,7 +445,7 @@ class Line:
     def _unknown(self, kind: str, message: Message) -> None:
         if not self._warned:
             self._warned = True
-            logger.warning("%s: messages of an unknown type (%.40r) are ignored", self.host, kind)
+            logger.warning("%s: messages of an unknown type are ignored", self.host)
         for member in self.members.values():
             member.take_control(message)
 
@@ -460,12 +464,11 @@ class Line:
         logger.warning(
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self.host,
-            loss.what,
+            loss.logged or loss.what,
             len(self.members),
             wait,
             extra={
                 "host": self.host,
-                "reason": loss.close_reason,
                 "close_code": loss.close_code,
                 "attempt": self._tried,
                 "wait": wait,

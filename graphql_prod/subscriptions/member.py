@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
+    from graphql_prod.telemetry.observer import SubscriptionWatch
 
 Variables = Mapping[str, Any]
 Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
@@ -54,6 +55,7 @@ class Member:
         "mailbox",
         "name",
         "subscribed",
+        "watch",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class Member:
         self.mailbox = Mailbox(policy.max_queue, policy.overflow)
         self.established = False
         self.subscribed = False
+        self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self._request = request
         self._resume = resume
@@ -100,6 +103,8 @@ class Member:
         """A socket is there; events come next."""
         if self.established:
             self.mailbox.put(gap)
+            if self.watch is not None:
+                self.watch.gap(gap)
         if self.control:
             self.mailbox.put(message)
         self.established = True
@@ -109,6 +114,12 @@ class Member:
         """Nothing more will come: this is the end for its reader, after what waits."""
         self.mailbox.end(error)
         self._answer()
+
+    def over(self) -> None:
+        """Its reader is through; nobody watches it any more."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.end(self.mailbox.error)
 
     def leave(self) -> None:
         """The reader wants no more. Its line tells the server; what waits stays."""
@@ -148,6 +159,8 @@ class Member:
         if mailbox.full:
             mailbox.drop_oldest()
             self.line.hub.dropped += 1
+            if self.watch is not None:
+                self.watch.dropped()
         mailbox.put(message)
 
     def _overflow(self) -> Exception:

@@ -10,6 +10,7 @@ from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
+from graphql_prod.telemetry.observer import inject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,8 @@ class Opener:
         :raises TransportError: the provider failed.
         """
         sent = self._request.headers
+        if self._ground.observer.tracer is not None:
+            sent = inject(sent)  # the line's own context: that of the subscription that it was begun for
         credentials = self._ground.credentials
         if credentials is None:
             return sent

@@ -82,11 +82,11 @@ _numbers = itertools.count()
 class StreamReader:
     """Who reads a stream."""
 
-    __slots__ = ("_hub", "_lost", "_member", "_number", "_task", "loop")
+    __slots__ = ("_hub", "_lost", "_number", "_task", "loop", "member")
 
     def __init__(self, hub: Hub, member: Member) -> None:
         self._hub = hub
-        self._member = member
+        self.member = member
         self._number = next(_numbers)
         self._lost = False
         self.loop = asyncio.get_running_loop()
@@ -110,22 +110,22 @@ class StreamReader:
     @property
     def in_order(self) -> bool:
         """Whether it came to its end in order; the loop over it may go on with what it has."""
-        return self._member.established and not self._lost
+        return self.member.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
-        self._member.leave()
+        self.member.leave()
         if self._task is not None:
             self._task.add_done_callback(self._left_alone)
 
     def _left_alone(self, _: object) -> None:
         """The task that read is over, and the generator is only kept, by a traceback perhaps."""
-        if not self._member.mailbox.awaited:
+        if not self.member.mailbox.awaited:
             self.cut()
 
     def cut(self) -> None:
         """What waits is thrown away; whoever asks for more hears of it."""
-        member, mailbox = self._member, self._member.mailbox
+        member, mailbox = self.member, self.member.mailbox
         member.leave()
         if mailbox.events:
             self._lost = True

@@ -175,11 +175,14 @@ class Door:
         subscription, callbacks = self.subscription, self.callbacks
         if subscription is None or callbacks is None:
             return
+        # Not its text, which may quote the server: on_error and the task have that.
+        code = getattr(error, "close_code", None)
         logger.error(
-            "subscription %s has ended: %s",
+            "subscription %s has ended with %s%s",
             subscription.id,
-            error,
-            extra={"subscription_id": subscription.id},
+            type(error).__name__,
+            "" if code is None else f" (close code {code})",
+            extra={"subscription_id": subscription.id, "close_code": code},
         )
         event = SubscriptionErrorEvent(
             subscription_id=subscription.id,
@@ -196,12 +199,12 @@ class Door:
 class Delivery(Said):
     """What the stock object takes for its socket: the messages of one subscription, as long as it lives."""
 
-    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_lost", "_member", "_task", "loop")
+    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_lost", "_task", "loop", "member")
 
     def __init__(self, door: Door, hub: Hub, member: Member) -> None:
         self._door = door
         self._hub = hub
-        self._member = member
+        self.member = member
         self._task = asyncio.current_task()
         self._cancelled = False
         self._cut = False
@@ -215,7 +218,7 @@ class Delivery(Said):
     @property
     def subprotocol(self) -> str | None:
         """The protocol in use."""
-        return self._member.line.dialect.name
+        return self.member.line.dialect.name
 
     async def __aenter__(self) -> Self:
         return self
@@ -224,7 +227,7 @@ class Delivery(Said):
         return self
 
     async def __anext__(self) -> Message:
-        mailbox = self._member.mailbox
+        mailbox = self.member.mailbox
         try:
             while True:
                 item = mailbox.take()
@@ -246,7 +249,7 @@ class Delivery(Said):
 
     async def __aexit__(self, *_: object) -> None:
         """The end: the server is told, callbacks come to theirs, the socket is closed."""
-        member, worker = self._member, self._door.worker
+        member, worker = self.member, self._door.worker
         member.leave()
         try:
             if self._cancelled:
@@ -264,10 +267,10 @@ class Delivery(Said):
 
     async def abandon(self) -> None:
         """It never began."""
-        self._member.leave()
+        self.member.leave()
         self._hub.leave(self)
-        if not self._member.line.shared:
-            await asyncio.wait({self._member.line.task})
+        if not self.member.line.shared:
+            await asyncio.wait({self.member.line.task})
 
     def _through(self) -> None:
         running = self._door.worker.task
@@ -281,17 +284,17 @@ class Delivery(Said):
     @property
     def in_order(self) -> bool:
         """Whether it came to its end in order."""
-        return self._member.established and not self._lost
+        return self.member.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits is finished."""
         self._asked_inside = self._door.worker.inside
-        self._member.leave()
+        self.member.leave()
 
     def cut(self) -> None:
         """End at once; a callback that runs is cancelled."""
         self._cut = True
-        self._lost = bool(self._member.mailbox.events) or self._door.worker.task is not None
+        self._lost = bool(self.member.mailbox.events) or self._door.worker.task is not None
         if self._task is not None:
             self._task.cancel()
         self._door.worker.cut()

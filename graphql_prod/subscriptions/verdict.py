@@ -95,6 +95,8 @@ class Loss:
     cause: Exception | None = None
     own: Exception | None = None
     """An error that says all of this better."""
+    logged: str | None = None
+    """``what`` without the server's words, which may quote a secret; None: there are none in it."""
 
     @property
     def retry_after(self) -> float:
@@ -160,8 +162,9 @@ def loss_of(error: Exception) -> Loss:
             hint = "Look at what the server, or a proxy before it, sends."
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
         case RejectedError():
-            what = f"refused the connection ({error})" if str(error) else "refused the connection"
-            return Loss(what, "Check the credentials.", refused=True, closed=True)
+            logged = "refused the connection"
+            what = f"{logged} ({error})" if str(error) else logged
+            return Loss(what, "Check the credentials.", refused=True, closed=True, logged=logged)
     return _of_fault(error)
 
 
@@ -170,13 +173,15 @@ def _of_close(closed: SocketClosed) -> Loss:
     if code is None:
         hint = "Look for a restart or a proxy in between."
         return Loss("closed the connection without a word", hint, None, reason or "connection lost")
-    what = f"closed the connection with {code}" + (f" ({reason})" if reason else "")
+    logged = f"closed the connection with {code}"
+    what = f"{logged} ({reason})" if reason else logged
     hint = "See what the server means by it."
     if code in _REFUSED_CODES:
         hint = "Check the credentials and what they allow."
     if code == _OVERSIZED:
         hint = "Ask for less in an event, or raise max_response_bytes."
-    return Loss(what, hint, code, reason, refused=code in _REFUSED_CODES, closed=True)
+    refused = code in _REFUSED_CODES
+    return Loss(what, hint, code, reason, refused=refused, closed=True, logged=logged)
 
 
 def _of_status(error: UpgradeRefusedError) -> Loss:

@@ -50,6 +50,7 @@ from graphql_prod import (
     SubscriptionGap,
     SubscriptionLimitError,
     SubscriptionPolicy,
+    TelemetryPolicy,
     TimeoutPolicy,
     TransportError,
     __version__,
@@ -190,6 +191,7 @@ async def ending(client: ProductionClient, mine: Mine) -> None:
     assert_type(str(report), str)
     ProductionConfig(shutdown=ShutdownPolicy(deadline=None), health=HealthPolicy(min_interval=0))
     ProductionConfig(shutdown={"deadline": 5}, health={"min_interval": 2.5})
+    ProductionConfig(telemetry=TelemetryPolicy(document="sanitized", traces=False))
 
 
 async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:

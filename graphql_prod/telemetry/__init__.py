@@ -1,0 +1,1 @@
+"""What operators see: spans and metrics, over OpenTelemetry's API alone."""

@@ -1,0 +1,91 @@
+"""HTTP spans of our own sessions: the contrib instrumentation of aiohttp, under both backends."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
+from opentelemetry.metrics import NoOpMeterProvider
+
+from graphql_prod.call import CURRENT
+from graphql_prod.config import redacted
+
+if TYPE_CHECKING:
+    from aiographql.client.transport import GraphQLSession
+    from opentelemetry.trace import Span
+
+OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+
+def http_trace_config() -> aiohttp.TraceConfig:
+    """What makes one span of each attempt.
+
+    No metrics: those of HTTP would count the attempts of traced calls alone, for only these go this way.
+    """
+    config = create_trace_config(
+        url_filter=_without_secrets,
+        request_hook=_count_attempts,
+        meter_provider=NoOpMeterProvider(),
+        sem_conv_opt_in_mode=_stability_mode(),
+    )
+    told = list(config.on_request_exception)
+
+    async def discreetly(session: Any, ctx: Any, params: aiohttp.TraceRequestExceptionParams) -> None:
+        # The text of aiohttp's exceptions may quote the URL, in which a query over GET has its variables.
+        told_params = aiohttp.TraceRequestExceptionParams(
+            params.method, params.url, params.headers, _nameless(params.exception)
+        )
+        for tell in told:
+            await tell(session, ctx, told_params)
+
+    config.on_request_exception[:] = [discreetly]
+    config.freeze()
+    return config
+
+
+def is_instrumented(given: GraphQLSession) -> bool:
+    """Whether a caller's session makes HTTP spans of its own.
+
+    Of a single httpx client that its owner has instrumented nothing public tells.
+    """
+    configs = getattr(given, "trace_configs", None)
+    if configs is not None:
+        return any(_is_contribs(config) for config in configs)
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+    return bool(HTTPXClientInstrumentor().is_instrumented_by_opentelemetry)
+
+
+def _is_contribs(config: aiohttp.TraceConfig) -> bool:
+    home = AioHttpClientInstrumentor.__module__
+    return any(getattr(told, "__module__", "") == home for told in config.on_request_start)
+
+
+def _without_secrets(url: object) -> str:
+    return redacted(str(url))
+
+
+def _count_attempts(span: Span, _: object) -> None:
+    call = CURRENT.get()
+    if call is not None and call.attempts > 1:
+        span.set_attribute("http.request.resend_count", call.attempts - 1)
+
+
+def _nameless(error: BaseException) -> BaseException:
+    """An exception of the same name that says nothing."""
+    names = {key: getattr(type(error), key) for key in ("__module__", "__qualname__")}
+    silent: type[Exception] = type(type(error).__name__, (Exception,), names)
+    return silent()
+
+
+def _stability_mode() -> Any:
+    """What the environment asks for; the contrib's own function looks only at what it is given."""
+    default = inspect.signature(create_trace_config).parameters["sem_conv_opt_in_mode"].default
+    wanted = {word.strip().lower() for word in os.environ.get(OPT_IN, "").split(",")}
+    for name in ("http/dup", "http"):  # both at once wins, as in the contrib
+        if name in wanted:
+            return type(default)(name)
+    return default
