@@ -15,7 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, NoOpTracer, SpanContext, TraceFlags
@@ -44,16 +44,33 @@ METRICS = {
 }
 
 
+class _Failing(SpanProcessor):
+    """A program's own span processor, with a mistake in it."""
+
+    def __init__(self, switch: Sdk) -> None:
+        self._switch = switch
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._switch.failing == "on_start":
+            raise ZeroDivisionError
+
+    def on_end(self, span: Any) -> None:
+        if self._switch.failing == "on_end" and scope_of(span) == SCOPE:
+            raise ZeroDivisionError
+
+
 class Sdk:
     """What the program's SDK was told since the test began.
 
     :ivar traces: whether somebody listens to spans.
     :ivar metrics: whether somebody listens to metrics.
     :ivar broken: whether asking for a tracer or a meter fails.
+    :ivar failing: which method of a span processor fails, if one does.
     """
 
     def __init__(self) -> None:
         self.traces = self.metrics = self.broken = False
+        self.failing: str | None = None
         self.exporter = InMemorySpanExporter()
         kinds = dict.fromkeys((Counter, Histogram, UpDownCounter), AggregationTemporality.DELTA)
         self.reader = InMemoryMetricReader(preferred_temporality=kinds)  # type: ignore[arg-type]
@@ -62,6 +79,7 @@ class Sdk:
         """All metrics as they were read, for whoever looks for a text in them."""
         tracers, meters = _Tracers(self), _Meters(self, [self.reader])
         tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+        tracers.add_span_processor(_Failing(self))
         trace.set_tracer_provider(tracers)
         metrics.set_meter_provider(meters)
 
@@ -71,7 +89,7 @@ class Sdk:
 
     def forget(self) -> None:
         """Begin anew."""
-        self.broken = False
+        self.broken, self.failing = False, None
         self.exporter.clear()
         self.reader.get_metrics_data()
         self._points, self.raw = {}, []

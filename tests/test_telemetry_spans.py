@@ -496,6 +496,23 @@ async def test_a_provider_that_fails(
     assert [record.getMessage().partition(":")[0] for record in records] == ["telemetry is off"]
 
 
+@pytest.mark.parametrize("method", ["on_start", "on_end"])
+async def test_a_span_processor_that_fails(
+    sdk: Sdk, server: ScriptedServer, backend: Backend, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """A mistake in the program's telemetry breaks no call and no subscription, and is logged."""
+    sdk.failing = method
+    server.tick = 0.002
+    async with client_of(server.url, backend) as client:
+        for _ in range(2):
+            assert (await client.query(HI)).data == {"hello": "Hello, world!"}
+        async with Follower(client, "stream") as follower:
+            await follower.began(2)
+    records = [record for record in caplog.records if record.name == "graphql_prod"]
+    assert len(records) == (1 if method == "on_start" else 3)
+    assert all("telemetry" in record.getMessage() for record in records)
+
+
 PROGRAM = """
 import asyncio, json, sys
 from opentelemetry import metrics, trace

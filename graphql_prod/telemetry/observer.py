@@ -84,7 +84,11 @@ class Observer:
             self._look(call.started)
         if self._enabled is None or not self._enabled():
             return None
-        return CallWatch(self, call, request, operation, session)
+        try:
+            return CallWatch(self, call, request, operation, session)
+        except Exception:  # noqa: BLE001 -- a span processor of the program's may raise anything
+            self._give_up()
+            return None
 
     def subscription(self, request: GraphQLRequest) -> SubscriptionWatch | None:
         """Begin to watch a subscription; None while nobody listens."""
@@ -93,7 +97,11 @@ class Observer:
             self._look(now)
         if self._enabled is None or not self._enabled():
             return None
-        return SubscriptionWatch(self, request)
+        try:
+            return SubscriptionWatch(self, request)
+        except Exception:  # noqa: BLE001 -- a span processor of the program's may raise anything
+            self._give_up()
+            return None
 
     def introspected(self, error: BaseException | None) -> None:
         """The schema was asked for."""
@@ -141,9 +149,13 @@ class Observer:
         self._look_at = now + LOOK_INTERVAL
         try:
             self._find()
-        except Exception:
-            self._look_at, self._enabled = float("inf"), None
-            logger.exception("telemetry is off: setting it up failed; calls are not affected")
+        except Exception:  # noqa: BLE001 -- an SDK that is broken may raise anything
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Be silent from now on: what cannot be told shall not break what it would be told of."""
+        self._look_at, self._enabled = float("inf"), None
+        logger.exception("telemetry is off: the program's SDK failed; calls are not affected")
 
     def _find(self) -> None:
         before = (self.tracer, self.instruments)
@@ -228,7 +240,15 @@ class CallWatch:
 
     def end(self, error: BaseException | None, answer: object) -> None:
         """The call has ended."""
-        kind = _error_type(error, answer)
+        try:
+            self._tell(_error_type(error, answer))
+        except Exception:
+            logger.exception("the end of a call could not be told to telemetry")
+        finally:
+            if self._token is not None:
+                context.detach(self._token)
+
+    def _tell(self, kind: str | None) -> None:
         instruments = self._instruments
         if instruments is not None:
             instruments.active.add(-1, self._attributes)
@@ -236,8 +256,6 @@ class CallWatch:
             instruments.duration.record(self._call.elapsed, attributes)
         if self._span is not None:
             _end_span(self._span, kind)
-        if self._token is not None:
-            context.detach(self._token)
 
 
 class SubscriptionWatch:
@@ -296,7 +314,10 @@ class SubscriptionWatch:
         if self._instruments is not None:
             self._instruments.subscriptions.add(-1, self._attributes)
         if self._span is not None:
-            _end_span(self._span, GRAPHQL_ERROR if self._refused else _error_type(error, None))
+            try:
+                _end_span(self._span, GRAPHQL_ERROR if self._refused else _error_type(error, None))
+            except Exception:
+                logger.exception("the end of a subscription could not be told to telemetry")
 
 
 def inject(headers: dict[str, str]) -> dict[str, str]:
