@@ -469,6 +469,7 @@ class Line:
             wait,
             extra={
                 "host": self.host,
+                "reason": loss.logged or loss.close_reason,
                 "close_code": loss.close_code,
                 "attempt": self._tried,
                 "wait": wait,
