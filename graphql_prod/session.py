@@ -175,37 +175,33 @@ class OwnedSession(Session):
 
     def for_upgrades(self) -> aiohttp.ClientSession:
         if self._upgrading is None:
-            # A session of their own on the same pool: the hook against redirects would cost every call.
-            self._upgrading = aiohttp.ClientSession(
-                connector=self.native.connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                proxy=self.wire.proxy,
-                trust_env=self.wire.trust_env,
-            )
-            self._upgrading.trace_configs[:] = [one_attempt()]
-            self._resources.push_async_callback(self._upgrading.close)
+            # Of their own: the hook against redirects would cost every call.
+            self._upgrading = self._beside([one_attempt()])
         return self._upgrading
+
+    def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
+        """Another session on the same pool, closed with this one."""
+        session = aiohttp.ClientSession(
+            connector=self.native.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            proxy=self.wire.proxy,
+            trust_env=self.wire.trust_env,
+            **options,
+        )
+        session.trace_configs[:] = traces
+        self._resources.push_async_callback(session.close)
+        return session
 
     def observe(self, http_spans: aiohttp.TraceConfig) -> None:
         """Make one HTTP span an attempt of a traced call from here on."""
         self._http_spans = http_spans
 
     def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-        """A session on the same pool: hooks cost every call, and only some are traced."""
+        """The session of calls that are traced: hooks would cost all the others too."""
         if self._traced is None:
-            self._traced = aiohttp.ClientSession(
-                connector=self.native.connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                timeout=aiohttp.ClientTimeout(),
-                proxy=self.wire.proxy,
-                trust_env=self.wire.trust_env,
-            )
-            self._traced.trace_configs[:] = [*self._traces, http_spans]
-            self._resources.push_async_callback(self._traced.close)
+            self._traced = self._beside([*self._traces, http_spans], timeout=aiohttp.ClientTimeout())
         return self._traced
 
     @property

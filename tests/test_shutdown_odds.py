@@ -51,7 +51,7 @@ async def test_a_signal_waits_for_the_stream_that_installed_its_handler(server: 
         if taken == 1:
             client.install_signal_handlers([signal.SIGTERM])
         if taken == 3:
-            await asyncio.sleep(0.1)  # the others come, and wait
+            await until(lambda: client.stats().events == 10)  # the others have come, and wait
             os.kill(os.getpid(), signal.SIGTERM)
             await until(lambda: client.state == "draining")
         await client.query("{ hello }")

@@ -171,7 +171,7 @@ class Stages:
         try:
             in_time = await self.deadline.within(closing, at_least=at_least)
         except asyncio.CancelledError:
-            if not closing.done():
+            if not closing.done() or closing.cancelled():
                 self._failed(CUT_OFF)
             raise
         if not in_time:
