@@ -18,6 +18,7 @@ from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryBudget, RetryPolicy
+from graphql_prod.schema.policy import DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED, SchemaPolicy
 from graphql_prod.shutdown.coordinator import ShutdownCoordinator
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.shutdown.report import ShutdownReport
@@ -29,8 +30,11 @@ from graphql_prod.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPo
 
 __all__ = [
     "BATCH",
+    "DEVELOPMENT",
     "INTERACTIVE",
     "PROBE",
+    "PRODUCTION",
+    "PRODUCTION_CLOSED",
     "STANDARD",
     "ClientClosedError",
     "ClientStats",
@@ -47,6 +51,7 @@ __all__ = [
     "RequestTimeoutError",
     "RetryBudget",
     "RetryPolicy",
+    "SchemaPolicy",
     "ShutdownCoordinator",
     "ShutdownPolicy",
     "ShutdownReport",

@@ -11,14 +11,19 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod import cli_check, cli_config, demo
+from graphql_prod import cli_check, cli_config, cli_schema, demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (demo.add_to, cli_config.add_to, cli_check.add_to)
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
+    demo.add_to,
+    cli_config.add_to,
+    cli_check.add_to,
+    cli_schema.add_to,
+)
 INTERRUPTED = 130
 READER_GONE = 141
 

@@ -52,17 +52,21 @@ class Call:
         "request",
         "sent",
         "settings",
+        "silent",
         "started",
+        "status",
         "task",
         "told",
         "watch",
     )
 
-    def __init__(self, settings: CallSettings, parent: Call | None) -> None:
+    def __init__(self, settings: CallSettings, parent: Call | None, *, silent: bool = False) -> None:
         self.settings = settings
         self.parent = parent
         self.started = clock.monotonic()
-        self.limit = asyncio.timeout(settings.timeout.total)
+        self.silent: bool = silent if parent is None else parent.silent
+        """True for what the client does for itself: not counted nor waited for, and limited as a whole."""
+        self.limit = asyncio.timeout(None if self.silent else settings.timeout.total)
         self.task = asyncio.current_task()
         self.attempts = 0
         self.request: GraphQLRequest | None = None
@@ -75,6 +79,8 @@ class Call:
         """How it ended: by itself, by its caller's cancel, or cut at the end of the client."""
         self.done = False
         self.watch: CallWatch | None = None
+        self.status: int | None = None
+        """Of the last answer that was no clean one."""
         self.parts = False
         """True for a call whose facts are those of the last query that is a part of it."""
 
@@ -119,6 +125,7 @@ class Call:
         """Take over the facts of a query that is a part of this call."""
         if self.parts:
             self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
+            self.status = part.status
 
     def tell(self, error: Exception) -> None:
         """Put the facts on the error that ends this call; what a part of it has told stays."""

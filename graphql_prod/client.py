@@ -13,8 +13,7 @@ from aiographql.client.subscription import (
     GRAPHQL_WS_PROTOCOL,
 )
 
-from graphql_prod import clock
-from graphql_prod.call import CURRENT, CallSettings, Group
+from graphql_prod.call import CallSettings, Group
 from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
@@ -31,6 +30,7 @@ from graphql_prod.parts import (
 )
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
+from graphql_prod.schema.store import Schemas, introspection
 from graphql_prod.session import Sessions
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
@@ -104,7 +104,7 @@ class ProductionClient(GraphQLClient):
         backend: Backend | None = None,
         headers_provider: HeadersProvider | None = None,
     ) -> None:
-        config = effective(config, endpoint, headers, method, backend)
+        config = effective(config, endpoint, headers, method, backend, validate, schema_ttl)
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
@@ -143,13 +143,15 @@ class ProductionClient(GraphQLClient):
             hub=hub,
             codec=codec,
             credentials=credentials,
+            schemas=Schemas(config.schema, lifecycle, self._prod_settings, schema),
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
         lifecycle.hub = hub
         self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
-        self._prod_root: ProductionClient | None = None
+        lifecycle.schemas = schemas = self._prod.schemas
+        schemas.fetch, schemas.guard = self.introspect, self._prod.transport.guard
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
             endpoint,
@@ -223,7 +225,6 @@ class ProductionClient(GraphQLClient):
         now = self._prod_settings
         require_texts(headers)
         view = copy.copy(self)
-        view._prod_root = self._prod_root or self
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
             schedule=now.schedule if retry is None else Schedule.of(retry),
@@ -303,28 +304,37 @@ class ProductionClient(GraphQLClient):
             )
 
     async def introspect(self, headers: dict[str, str] | None = None) -> graphql.GraphQLSchema:
-        """Ask the server for its schema: an ordinary query, under the settings of the call that needs it."""
-        call, client, failure = CURRENT.get(), self, None
-        if call is not None and call in self._prod.lifecycle.calls:
-            client = copy.copy(self)
-            client._prod_settings = call.settings
+        """Ask the server for its schema: an ordinary query.
+
+        Asks each time, and changes nothing of what the client knows; :meth:`get_schema` does. Safe to cancel.
+
+        :raises GraphQLIntrospectionException: the server refuses, or says nothing that makes a schema.
+        :raises GraphQLClientException: what :meth:`query` raises.
+        """
+        failure = None
         try:
-            schema = await super(ProductionClient, client).introspect(headers=headers)
+            answer = await self.query(introspection(headers))
+            return await self._prod.schemas.built(answer)
         except BaseException as error:
             failure = error
             raise
         finally:
             self._prod.hub.ground.observer.introspected(failure)
-        self._prod.introspected = clock.monotonic()
-        return schema
 
     async def get_schema(
         self, refresh: bool = False, headers: dict[str, str] | None = None
     ) -> graphql.GraphQLSchema:
-        """The schema, introspected when it is not known yet or too old; shared with all views."""
-        if self._prod_root is not None:
-            return await self._prod_root.get_schema(refresh=refresh, headers=headers)
-        return await super().get_schema(refresh=refresh, headers=headers)
+        """The schema that documents are validated against, shared with all views; asked for if not known.
+
+        One introspection serves all who wait, each until its own deadline. After ``schema.ttl`` the known
+        schema is returned, and a refresh begins in the background. Safe to cancel.
+
+        :param refresh: True waits for a new one.
+        :param headers: of the introspection, if this begins it.
+        :raises ConfigurationError: ``schema.file`` cannot be used.
+        :raises GraphQLClientException: what :meth:`introspect` raises.
+        """
+        return await self._prod.schemas.get(refresh, headers, self._prod_settings)
 
     async def validate(
         self,
@@ -333,13 +343,30 @@ class ProductionClient(GraphQLClient):
         headers: dict[str, str] | None = None,
         force: bool = False,
     ) -> None:
-        """Validate a document, as stock; a view's ``validate`` option replaces the client's."""
-        wanted = self._prod_settings.validate
-        if wanted is not None and not force:
-            if not (wanted and request.validate):
-                return
-            force = True
-        await super().validate(request, schema=schema, headers=headers, force=force)
+        """Validate a document, as stock, once for a schema; a view's ``validate`` replaces the client's.
+
+        Nothing where validation is off, where the request says ``validate=False``, and with mode ``"auto"``
+        where the server refuses to be introspected. Safe to cancel.
+
+        :param schema: None means the server's, or that of ``schema.file``.
+        :param headers: of an introspection, in place of the request's.
+        :param force: True validates whatever the settings and the request say.
+        :raises GraphQLClientValidationException: the document does not fit the schema.
+        :raises graphql.GraphQLSyntaxError: it is no document.
+        :raises GraphQLClientException: there is no schema: what :meth:`get_schema` raises.
+        """
+        schemas, wanted = self._prod.schemas, self._prod_settings.validate
+        if not force and not (request.validate and (schemas.validates if wanted is None else wanted)):
+            return
+        if schema is None and type(self).get_schema is not ProductionClient.get_schema:
+            schema = await self.get_schema(headers=headers or request.headers)
+        await schemas.check(
+            request.query,
+            schema,
+            headers or request.headers,
+            self._prod_settings,
+            strict=force,
+        )
 
     async def subscribe(
         self,

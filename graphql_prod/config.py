@@ -12,9 +12,10 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.policy import HealthPolicy
-from graphql_prod.policy import Listed, Number, Policy
+from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.pool import PoolPolicy
 from graphql_prod.retry import RetryPolicy
+from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
@@ -38,7 +39,13 @@ class OperationPolicy(Policy):
     retry: RetryPolicy | None = None
 
 
-class ProductionConfig(Policy):
+with a_setting_called_schema():
+
+    class _SchemaSetting(Policy):
+        schema: SchemaPolicy = Field(default_factory=SchemaPolicy)  # type: ignore[assignment]
+
+
+class ProductionConfig(_SchemaSetting):
     """Every setting of a client; what is left out has a default made for production.
 
     :param endpoint: ``http(s)://`` or ``ws(s)://`` URL; may be left to the client's argument.
@@ -50,6 +57,7 @@ class ProductionConfig(Policy):
     :param timeout: a :class:`TimeoutPolicy`, the name of a preset
         (``interactive``, ``standard``, ``batch``, ``probe``), or a part of one.
     :param pool: a :class:`PoolPolicy`.
+    :param schema: a :class:`SchemaPolicy`.
     :param subscriptions: a :class:`SubscriptionPolicy`.
     :param shutdown: a :class:`ShutdownPolicy`.
     :param health: a :class:`HealthPolicy`.
@@ -96,6 +104,7 @@ class ProductionConfig(Policy):
             retry: RetryPolicy | tenacity.BaseRetrying | Mapping[str, Any] = ...,
             timeout: TimeoutPolicy | str | Mapping[str, Any] = ...,
             pool: PoolPolicy | Mapping[str, Any] = ...,
+            schema: SchemaPolicy | Mapping[str, Any] = ...,
             subscriptions: SubscriptionPolicy | Mapping[str, Any] = ...,
             shutdown: ShutdownPolicy | Mapping[str, Any] = ...,
             health: HealthPolicy | Mapping[str, Any] = ...,

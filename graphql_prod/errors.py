@@ -8,7 +8,7 @@ Exceptions of the stock client, of graphql-core and of a custom transport get th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aiographql.client import GraphQLClientException, GraphQLRequestException
 from aiographql.client.exceptions import GraphQLTransportException
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aiographql.client import GraphQLResponse
 
+E = TypeVar("E", bound=BaseException)
 Phase = Literal["pool", "connect", "write", "read", "attempt", "total"]
 
 
@@ -31,6 +32,23 @@ class _CallError(GraphQLClientException):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes (task queues, pools); their constructors take more than a text.
         return _rebuild, (type(self), self.args), self.__dict__
+
+
+def renewed(error: E) -> E:
+    """An error like this one, for one more who is to raise it: shared, each would add to it what is its own.
+
+    Itself where it cannot be copied.
+    """
+    if getattr(type(error), "__slots__", ()):
+        return error
+    try:
+        twin: E = _rebuild(type(error), error.args)  # type: ignore[assignment]  # it makes what it is told to
+        twin.__dict__.update(error.__dict__)
+    except Exception:  # noqa: BLE001 -- somebody's own kind of error
+        return error
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin.with_traceback(error.__traceback__)
 
 
 def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:

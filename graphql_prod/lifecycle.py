@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.call import Call
     from graphql_prod.health.probe import Probe
+    from graphql_prod.schema.store import Schemas
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.shutdown.stages import Leader
     from graphql_prod.subscriptions.hub import Hub, Reader
@@ -34,6 +35,7 @@ class Lifecycle:
     hub: Hub
     """The client's subscriptions."""
     probe: Probe
+    schemas: Schemas
     release: Callable[[], Awaitable[None]] | None = None
     """Closes what calls went over, at the end."""
     leader: Leader | None = None
@@ -63,6 +65,8 @@ class Lifecycle:
         :raises ClientClosedError: the client takes no new work. A call that is part of work under way may
             still begin: an introspection before a query, what a hook or a callback sends.
         """
+        if call.silent:
+            return
         if self.state != "open" and call.parent not in self.calls and not self._is_part_of_the_end():
             self.admit()
         self.calls.add(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,12 @@ from aiographql.client import GraphQLClientException
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
 
-from graphql_prod import clock
 from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
 from graphql_prod.retry import Schedule
+from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.stats import ClientStats, PoolStats
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.schema.store import Schemas
     from graphql_prod.session import Backend, Sessions
     from graphql_prod.subscriptions.hub import Hub
     from graphql_prod.transport import ProductionTransport
@@ -40,7 +42,7 @@ class Parts:
     hub: Hub
     codec: GraphQLCodec | None
     credentials: Credentials | None
-    introspected: float | None = None
+    schemas: Schemas
 
     def __post_init__(self) -> None:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
@@ -64,11 +66,12 @@ class Parts:
             budget=None if budget is None else budget.balance(),
             budget_rejections=0 if budget is None else budget.rejections,
             pool=PoolStats(*self.sessions.usage()),
-            schema_age=None if self.introspected is None else clock.monotonic() - self.introspected,
+            schema_age=self.schemas.age,
         )
 
     async def release(self) -> None:
         """Close what calls and subscriptions went over."""
+        await self.schemas.close()
         try:
             if self.hub.ground.transport is not None:
                 await self.hub.ground.transport.close()
@@ -91,12 +94,18 @@ def effective(
     headers: Any,
     method: str | None,
     backend: Backend | None,
+    validate: bool,
+    schema_ttl: float | None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together.
 
+    Without settings ``validate`` means what it means to the stock client; with them its default leaves the
+    mode to them.
+
     :raises ConfigurationError: listing every problem.
     """
-    config = ProductionConfig() if config is None else config
+    if config is None:
+        config = ProductionConfig(schema=SchemaPolicy(mode="strict"))
     if not isinstance(config, ProductionConfig):
         raise ConfigurationError(
             f"config must be a ProductionConfig, not {type(config).__name__}; "
@@ -105,6 +114,12 @@ def effective(
     named = {key: getattr(config, key) for key in config.model_fields_set}
     given = {"endpoint": endpoint, "method": method, "backend": backend}
     named.update((key, value) for key, value in given.items() if value is not None)
+    schema: dict[str, Any] = {} if validate else {"mode": "off"}
+    if schema_ttl is not None:
+        schema["ttl"] = None if schema_ttl == math.inf else schema_ttl
+    if schema:
+        own = config.schema
+        named["schema"] = {**{key: getattr(own, key) for key in own.model_fields_set}, **schema}
     if headers is not None and not (
         isinstance(headers, Mapping) and all(isinstance(n, str) for n in headers)
     ):

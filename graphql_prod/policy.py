@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+import warnings
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -17,7 +19,7 @@ from pydantic import (
 from graphql_prod.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
@@ -30,6 +32,14 @@ def _no_truth(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("Input should be a number")  # noqa: TRY004 -- pydantic collects ValueErrors
     return value
+
+
+@contextlib.contextmanager
+def a_setting_called_schema() -> Iterator[None]:
+    """Lets a model have one; pydantic warns, for it has a method of that name, deprecated since version 2."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message='Field name "schema"', category=UserWarning)
+        yield
 
 
 Number = BeforeValidator(_no_truth)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from graphql_prod.config import OperationPolicy, ProductionConfig
 from graphql_prod.errors import ConfigurationError, Problem
-from graphql_prod.policy import Policy
+from graphql_prod.policy import Policy, a_setting_called_schema
 from graphql_prod.timeouts import PRESETS
 
 PREFIX = "GRAPHQL_PROD_"
@@ -263,7 +263,8 @@ def _from_environment() -> dict[str, Any]:
         name: (dict[str, Any] | str | None if _is_group(name) else Any, None)
         for name in ProductionConfig.model_fields
     }
-    model = create_model("Environment", __base__=BaseSettings, **kinds)
+    with a_setting_called_schema():
+        model = create_model("Environment", __base__=BaseSettings, **kinds)
 
     try:
         source = EnvSettingsSource(

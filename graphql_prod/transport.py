@@ -107,7 +107,7 @@ class ProductionTransport(GraphQLTransport):
     async def guard(
         self,
         settings: CallSettings,
-        subject: tuple[GraphQLRequest, str | None, GraphQLSession | None],
+        subject: tuple[GraphQLRequest, str | None, GraphQLSession | None] | None,
         operation: Callable[..., Awaitable[T]],
         /,
         *args: Any,
@@ -121,14 +121,14 @@ class ProductionTransport(GraphQLTransport):
         parent = CURRENT.get()
         call = Call(settings, None if parent is None or parent.done else parent)
         token = None
-        if self.observer is not None:
+        if self.observer is not None and subject is not None:
             call.watch = self.observer.call(call, *subject)
         failure: BaseException | None = None
         answer: T | None = None
         try:
             self._lifecycle.enter(call)
             token = CURRENT.set(call)
-            if self.budget is not None:
+            if self.budget is not None and subject is not None:
                 self.budget.deposit(call.started)
             async with call.limit:
                 answer = await operation(*args, **kwargs)
@@ -191,7 +191,7 @@ class ProductionTransport(GraphQLTransport):
                 if _is_clean(response, call):
                     return response
                 attempt = of_answer(response, _exchange(call), call, self.host)
-            call.exchange = None
+            call.status, call.exchange = _exchange(call).status, None
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
                 call.sent = sent_before  # what was refused was not executed

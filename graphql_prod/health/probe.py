@@ -5,22 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
-from graphql_prod.errors import (
-    ClientClosedError,
-    ConfigurationError,
-    HTTPStatusError,
-    InvalidResponseError,
-    RequestTimeoutError,
-    TransportError,
-)
+from graphql_prod.errors import ConfigurationError
 from graphql_prod.loops import call_on
-from graphql_prod.outcomes import reason_of
+from graphql_prod.reasons import what_failed
 from graphql_prod.timeouts import PROBE, TimeoutPolicy, override
 
 if TYPE_CHECKING:
@@ -124,27 +116,12 @@ class Probe:
         try:
             response = await self._ask(limits)
         except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
-            reason: str | None = _reason(error, self._client.host)
+            reason: str | None = what_failed(error, self._client.host)
         else:
             reason = (
                 f"{self._client.host} answered with GraphQL errors" if response.json.get("errors") else None
             )
         return Readiness(reason is None, reason, clock.monotonic() - started)
-
-
-def _reason(error: Exception, host: str) -> str:
-    """What went wrong, without anything that a server said."""
-    if isinstance(error, HTTPStatusError):
-        return f"{host} answered {reason_of(error.status)}"
-    if isinstance(error, InvalidResponseError):
-        media = (error.content_type or "").partition(";")[0].strip()
-        shown = f" ({media})" if re.fullmatch(r"[\w.+-]{1,40}/[\w.+-]{1,40}", media) else ""
-        return f"{host} answered {error.status or 'a success'} with a body{shown} that is no GraphQL answer"
-    if isinstance(error, RequestTimeoutError | TransportError):
-        return str(error)  # all of it are our own words
-    if isinstance(error, ClientClosedError):
-        return f"the client for {host} is closing"
-    return f"the query to {host} failed with {type(error).__name__}"
 
 
 def _limits(total: float) -> TimeoutPolicy:

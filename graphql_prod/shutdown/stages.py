@@ -85,6 +85,7 @@ class Stages:
         """Go through all of them. A cancel, by a loop that ends, leaves no time and skips none."""
         client = self._client
         client.probe.drain()
+        client.schemas.drain()
         self._say("begins (calls: %d, subscriptions: %d)", len(client.calls), len(client.hub.readers))
         await self._phase("before", self._run_before_hooks)
         await self._phase("subscriptions", self._finish_subscriptions)

@@ -51,7 +51,7 @@ class Executor:
         self.counter = 0
         self.tick = 0.0
         self._changed = changed
-        self._schema = build_schema(SDL)
+        self.define(SDL)
         fields: dict[str, Callable[..., Any]] = {
             "hello": lambda name: f"Hello, {name or 'world'}!",
             "counter": lambda: self.counter,
@@ -63,6 +63,11 @@ class Executor:
             "count": self._count,
         }
         self._root = {name: self._counted(name, resolve) for name, resolve in fields.items()}
+
+    def define(self, sdl: str) -> None:
+        """Execute this schema from now on; fields that nothing resolves are null."""
+        self._schema = build_schema(sdl)
+        self.sdl = sdl
 
     def checked(self, query: str) -> DocumentNode | list[GraphQLError]:
         """The document, or the reasons why it is none of this schema's."""

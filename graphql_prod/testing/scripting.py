@@ -42,6 +42,15 @@ class ScriptedHTTP(Facts):
         self._executor.counter = value
 
     @property
+    def sdl(self) -> str:
+        """The schema that is executed; another one holds from the next request on."""
+        return self._executor.sdl
+
+    @sdl.setter
+    def sdl(self, sdl: str) -> None:
+        self._executor.define(sdl)
+
+    @property
     def unused(self) -> int:
         """Scripted answers that no request has taken yet."""
         return sum(len(answers) for answers in self._scripts.values())

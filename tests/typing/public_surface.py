@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import aiohttp
@@ -24,8 +25,11 @@ from pydantic import BaseModel, SecretStr
 
 from graphql_prod import (
     BATCH,
+    DEVELOPMENT,
     INTERACTIVE,
     PROBE,
+    PRODUCTION,
+    PRODUCTION_CLOSED,
     STANDARD,
     ClientClosedError,
     ClientStats,
@@ -42,6 +46,7 @@ from graphql_prod import (
     RequestTimeoutError,
     RetryBudget,
     RetryPolicy,
+    SchemaPolicy,
     ShutdownCoordinator,
     ShutdownPolicy,
     ShutdownReport,
@@ -191,6 +196,11 @@ async def ending(client: ProductionClient, mine: Mine) -> None:
     assert_type(str(report), str)
     ProductionConfig(shutdown=ShutdownPolicy(deadline=None), health=HealthPolicy(min_interval=0))
     ProductionConfig(shutdown={"deadline": 5}, health={"min_interval": 2.5})
+    ProductionConfig(schema=SchemaPolicy(mode="auto", ttl=60, file=Path("s.graphql"), stale_if_error=False))
+    ProductionConfig(schema={"mode": "off", "file": "s.graphql"})
+    for policy in (DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED):
+        assert_type(policy, SchemaPolicy)
+    assert_type(ProductionConfig().schema, SchemaPolicy)
     ProductionConfig(telemetry=TelemetryPolicy(document="sanitized", traces=False))
 
 

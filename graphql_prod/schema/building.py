@@ -1,0 +1,162 @@
+"""Schemas out of an introspection's data and out of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiographql.client import GraphQLIntrospectionException
+from graphql import (
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    Source,
+    build_ast_schema,
+    build_client_schema,
+    parse,
+    validate_schema,
+)
+from graphql.validation.validate import validate_sdl
+
+from graphql_prod.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiographql.client import GraphQLResponse
+
+# A file with more mistakes than these has one cause for all of them.
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A schema to validate against.
+
+    :ivar fingerprint: equal for schemas that say the same; None if it is not known.
+    :ivar flaws: what it breaks of the rules for schemas; documents can be validated all the same.
+    """
+
+    schema: GraphQLSchema
+    fingerprint: bytes | None
+    flaws: int = 0
+
+
+class NoSchemaError(GraphQLIntrospectionException):
+    """An introspection was answered, with nothing that a schema can be made of.
+
+    :ivar codes: the ``extensions.code`` of the answer's errors.
+    """
+
+    codes: frozenset[str] = frozenset()
+
+
+def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchemaError:
+    """The error for an answer that makes no schema."""
+    errors = answer.json.get("errors")
+    error = NoSchemaError(f"Failed to build schema from introspection data of {host}: {errors or problem}")
+    found = errors if isinstance(errors, list) else []
+    extensions = [each.get("extensions") for each in found if isinstance(each, dict)]
+    codes = [each.get("code") for each in extensions if isinstance(each, dict)]
+    error.codes = frozenset(code for code in codes if isinstance(code, str))
+    return error
+
+
+def introspected(data: Any) -> tuple[GraphQLSchema, bytes]:
+    """The schema that an introspection's data describe, and its fingerprint; else any exception."""
+    return build_client_schema(data), fingerprint(data)
+
+
+def stamp_of(path: Path) -> object:
+    """Changes when the file does; None while it cannot be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def fingerprint(data: Any) -> bytes:
+    """The same for data that describe the same schema, in whatever order the types come."""
+    described = dict(data["__schema"])
+    # Type by type, so that no other thread waits for long.
+    types = sorted(json.dumps(each, sort_keys=True) for each in described.pop("types"))
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for each in types:
+        digest.update(each.encode())
+    return digest.digest()
+
+
+def usable(schema: GraphQLSchema, fingerprint: bytes | None) -> Built:
+    """The schema, made fit for validation where it breaks rules that do not matter for that.
+
+    :raises TypeError: there is nothing that could be asked for.
+    """
+    if schema.query_type is None:
+        raise TypeError("it has no query type")
+    flaws = len(validate_schema(schema))
+    if flaws:
+        parts: dict[str, Any] = {**schema.to_kwargs()}
+        schema = GraphQLSchema(**{**parts, "assume_valid": True})
+    return Built(schema, fingerprint, flaws)
+
+
+def read(path: Path) -> Built:
+    """The schema of a file: SDL, or an introspection's JSON.
+
+    :raises ConfigurationError: it cannot be read, or is neither; the text names line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise _unusable(path, "it is not UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise _unusable(path, f"it cannot be read: {getattr(error, 'strerror', error)}") from None
+    if text.lstrip().startswith("{"):
+        return _described(path, text)
+    schema = _defined(path, text)
+    try:
+        return usable(schema, hashlib.sha256(text.encode()).digest())
+    except TypeError as error:
+        raise _unusable(path, str(error)) from None
+
+
+def _described(path: Path, text: str) -> Built:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _unusable(path, f"{where}: it is no valid JSON: {error.msg}") from None
+    data = data.get("data", data)
+    if not isinstance(data, dict) or not isinstance(data.get("__schema"), dict):
+        raise _unusable(path, "its JSON is no introspection: there is no __schema in it")
+    try:
+        return usable(*introspected(data))
+    except Exception as error:
+        raise _unusable(path, f"its introspection makes no schema: {error}") from error
+
+
+def _defined(path: Path, text: str) -> GraphQLSchema:
+    source = Source(text, str(path))
+    try:
+        # A tree without locations is smaller, and stays as long as the schema does.
+        return build_ast_schema(parse(source, no_location=True))
+    except GraphQLSyntaxError as error:
+        raise _unusable(path, _placed(error)) from None
+    except TypeError as error:
+        errors = validate_sdl(parse(source))
+        if not errors:
+            raise _unusable(path, str(error)) from None
+    more = [f"and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+    raise _unusable(path, "; ".join([*map(_placed, errors[:SHOWN]), *more]))
+
+
+def _placed(error: GraphQLError) -> str:
+    where = error.locations[-1] if error.locations else None
+    return error.message if where is None else f"line {where.line}, column {where.column}: {error.message}"
+
+
+def _unusable(path: Path, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"schema.file {str(path)!r} cannot be used: {problem}")

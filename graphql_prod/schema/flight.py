@@ -1,0 +1,93 @@
+"""One way to a schema, for all who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING
+
+from graphql_prod.call import CURRENT, Call
+from graphql_prod.errors import ClientClosedError, renewed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from graphql_prod.call import CallSettings
+    from graphql_prod.schema.building import Built
+
+
+class Flight:
+    """A task of the client's that brings a schema.
+
+    It goes on as long as anybody waits for it, whoever began it, and ends in failure where the longest of
+    their deadlines leaves no time. One that was begun for nobody has the client's own.
+
+    :ivar call: what the queries sent on the way are parts of.
+    """
+
+    def __init__(
+        self,
+        settings: CallSettings,
+        work: Callable[[Flight], Coroutine[None, None, Built]],
+        *,
+        background: bool,
+    ) -> None:
+        self.background = background
+        self.waiters = 0
+        # A refresh has nothing of the call that happened to begin it.
+        context = contextvars.Context() if background else contextvars.copy_context()
+        self.call = Call(settings, None, silent=True)
+        self.call.parts = True
+        if background:
+            self.call.limit = asyncio.timeout(settings.timeout.total)
+        context.run(CURRENT.set, self.call)
+        loop = asyncio.get_running_loop()
+        # Not create_task(): an eager factory would run it before anybody knows of it.
+        self.task = asyncio.Task(work(self), loop=loop, context=context)
+
+    async def limited(self, work: Awaitable[Built], host: str) -> Built:
+        """Do the work; one that nobody waits for within its own limit.
+
+        :raises RequestTimeoutError: the limit was reached.
+        """
+        if not self.background:
+            return await work
+        try:
+            async with self.call.limit:
+                return await work
+        except TimeoutError as error:
+            if type(error) is TimeoutError and self.call.limit.expired():
+                raise self.call.overdue(host) from self.call.last_error or error
+            raise
+
+    async def wait(self, call: Call, host: str) -> Built:
+        """The schema, for a call; until that call's own deadline.
+
+        :raises ClientClosedError: the client was closed meanwhile.
+        """
+        self.waiters += 1
+        if not self.background:
+            self._grant(call.remaining)
+        try:
+            await asyncio.wait({self.task})
+        finally:
+            self.waiters -= 1
+            call.failed(self.call.last_error)
+        if self.task.cancelled():
+            raise ClientClosedError(f"The client was closed while a call waited for the schema of {host}.")
+        error = self.task.exception()
+        if error is None:
+            return self.task.result()
+        error = renewed(error)
+        if isinstance(error, Exception):
+            call.told = error
+        raise error
+
+    def _grant(self, seconds: float) -> None:
+        """Leave at least so much time."""
+        if seconds == float("inf"):
+            self.call.limit = asyncio.timeout(None)
+            return
+        end, so_far = asyncio.get_running_loop().time() + seconds, self.call.limit.when()
+        if self.waiters == 1 or (so_far is not None and end > so_far):
+            self.call.limit = asyncio.timeout_at(end)

@@ -1,0 +1,132 @@
+"""What is known of documents: each is parsed and validated once for a schema, not once a call."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiographql.client import GraphQLClientValidationException
+from graphql import GraphQLSyntaxError, Source, parse, validate
+
+from graphql_prod.errors import renewed
+from graphql_prod.schema.worker import Job, Worker
+
+if TYPE_CHECKING:
+    from graphql import GraphQLSchema
+
+# More documents than most services have, and what their texts may take: characters of one to four bytes.
+DOCUMENTS = 1000
+CHARACTERS = 4_000_000
+
+Verdict = Callable[[], Exception] | None
+"""None for a document that fits; else what makes the error."""
+
+
+class Generation:
+    """Documents by the time of their last use, as many as there is room for."""
+
+    def __init__(self) -> None:
+        self._verdicts: OrderedDict[str, tuple[Verdict, int]] = OrderedDict()
+        self._characters = 0
+
+    def find(self, document: str) -> tuple[Verdict, int] | None:
+        """What is known of a document; None if nothing is."""
+        found = self._verdicts.get(document)
+        if found is not None:
+            try:
+                self._verdicts.move_to_end(document)
+            except KeyError:  # the worker's thread has just made room
+                return None
+        return found
+
+    def put(self, document: str, verdict: Verdict, weight: int) -> None:
+        """Remember, and forget what was not used for longest."""
+        self.take(document)
+        self._verdicts[document] = (verdict, weight)
+        self._characters += weight
+        while len(self._verdicts) > DOCUMENTS or self._characters > CHARACTERS:
+            _, (_, forgotten) = self._verdicts.popitem(last=False)
+            self._characters -= forgotten
+
+    def take(self, document: str) -> None:
+        """Forget a document."""
+        _, weight = self._verdicts.pop(document, (None, 0))
+        self._characters -= weight
+
+
+class Memory:
+    """The verdicts on the documents of one schema.
+
+    Those seen once and those seen again are kept apart: documents that never come back, however many, push
+    out only each other.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._once = Generation()
+        self._again = Generation()
+        self._pending: dict[str, Job[Verdict]] = {}
+
+    def find(self, document: str) -> tuple[Verdict, int] | None:
+        """What is known of a document, at the price of a look-up."""
+        found = self._again.find(document)
+        if found is not None:
+            return found
+        found = self._once.find(document)
+        if found is not None:
+            with self._worker.lock:
+                self._once.take(document)
+                self._again.put(document, *found)
+        return found
+
+    async def check(self, schema: GraphQLSchema, document: str) -> None:
+        """Nothing for a document that fits. Safe to cancel.
+
+        :raises GraphQLClientValidationException: it does not fit the schema.
+        :raises graphql.GraphQLSyntaxError: it is no document.
+        """
+        found = self.find(document)
+        verdict = await self._judged(schema, document) if found is None else found[0]
+        if verdict is not None:
+            raise verdict()
+
+    async def _judged(self, schema: GraphQLSchema, document: str) -> Verdict:
+        with self._worker.lock:
+            job = self._pending.get(document)
+            begin = job is None
+            if job is None:
+                job = Job(partial(self._judge, schema, document), partial(self._pending.pop, document, None))
+                self._pending[document] = job
+            job.waiters += 1
+        if begin:
+            self._worker.submit(job)
+        return await self._worker.result(job)
+
+    def _judge(self, schema: GraphQLSchema, document: str) -> Verdict:
+        try:
+            verdict, weight = judged(schema, document)
+            with self._worker.lock:
+                self._once.put(document, verdict, weight)
+            return verdict
+        finally:
+            with self._worker.lock:
+                self._pending.pop(document, None)
+
+
+def judged(schema: GraphQLSchema, document: str) -> tuple[Verdict, int]:
+    """The verdict on a document, and what remembering it takes, in characters."""
+    try:
+        # Without locations a tree is a third smaller; they are for those who read errors.
+        errors = validate(schema, parse(document, no_location=True))
+        if errors:
+            errors = validate(schema, parse(document))
+    except GraphQLSyntaxError as error:
+        position = next(iter(error.positions or [0]))
+        text = error.message.removeprefix("Syntax Error: ")
+        return partial(GraphQLSyntaxError, error.source or Source(document), position, text), len(document)
+    if not errors:
+        return None, len(document)
+    refusal = GraphQLClientValidationException(*errors)
+    return partial(renewed, refusal), len(document) + len(str(refusal))

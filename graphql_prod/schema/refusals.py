@@ -1,0 +1,37 @@
+"""Whether a server refuses to be introspected, or is merely not able to answer now."""
+
+from __future__ import annotations
+
+import enum
+
+from graphql_prod.errors import HTTPStatusError
+from graphql_prod.schema.building import NoSchemaError
+
+# Statuses below 500 that say nothing about introspection: too late, too early, too often.
+_PASSING = frozenset({408, 425, 429})
+_UNAUTHORIZED = 401
+# What servers say of a mishap of their own in an answer with status 200.
+_MISHAPS = frozenset({"INTERNAL_SERVER_ERROR"})
+
+
+class Refusal(enum.Enum):
+    """What a server's refusal is worth."""
+
+    FOR_GOOD = "introspection is off"
+    FOR_NOW = "the credentials, or a mishap of the server, may be the reason"
+
+
+def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[str]) -> Refusal | None:
+    """What a failed introspection says about introspection; None if nothing: the server is down.
+
+    :param status: of the last answer, or None where a transport hides it.
+    """
+    if isinstance(error, HTTPStatusError):
+        status = error.status
+        if not 400 <= status < 500 or status in _PASSING:
+            return None
+        return Refusal.FOR_NOW if status == _UNAUTHORIZED else Refusal.FOR_GOOD
+    if not isinstance(error, NoSchemaError) or (status is not None and status >= 500) or status in _PASSING:
+        return None
+    passing = status == _UNAUTHORIZED or error.codes & (_MISHAPS | auth_codes)
+    return Refusal.FOR_NOW if passing else Refusal.FOR_GOOD

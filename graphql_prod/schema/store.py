@@ -1,0 +1,327 @@
+"""The schema that a client validates against: asked for once, kept, refreshed, or done without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from aiographql.client import GraphQLRequest
+from graphql import get_introspection_query
+
+from graphql_prod import clock
+from graphql_prod.call import CURRENT
+from graphql_prod.errors import HTTPStatusError
+from graphql_prod.loops import call_on
+from graphql_prod.outcomes import reason_of
+from graphql_prod.reasons import what_failed
+from graphql_prod.schema import building
+from graphql_prod.schema.flight import Flight
+from graphql_prod.schema.memory import Memory
+from graphql_prod.schema.refusals import Refusal, refusal_of
+from graphql_prod.schema.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from aiographql.client import GraphQLResponse
+    from graphql import GraphQLSchema
+
+    from graphql_prod.call import Call, CallSettings
+    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.schema.building import Built
+    from graphql_prod.schema.policy import SchemaPolicy
+
+logger = logging.getLogger("graphql_prod")
+
+# After a refresh that failed: the contract's figures.
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+
+
+def introspection(headers: Mapping[str, str] | None, *, descriptions: bool = False) -> GraphQLRequest:
+    """The stock client's introspection; it leaves out what people read."""
+    query = get_introspection_query(descriptions=descriptions)
+    return GraphQLRequest(query=query, validate=False, headers=dict(headers or {}))
+
+
+class Schemas:
+    """What a client and its views know of the server's schema.
+
+    :ivar known: the schema in use, or None.
+    :ivar due: when it has to be asked for anew, on the clock in use.
+    :ivar fetch: the client's own ``introspect``.
+    :ivar guard: runs something as a call, within its deadline.
+    """
+
+    fetch: Callable[..., Awaitable[GraphQLSchema]]
+    guard: Callable[..., Awaitable[Any]]
+
+    def __init__(
+        self,
+        policy: SchemaPolicy,
+        client: Lifecycle,
+        settings: CallSettings,
+        given: GraphQLSchema | None,
+    ) -> None:
+        self.policy = policy
+        self.validates = policy.mode != "off"
+        self.known = given
+        self.due = math.inf
+        self.worker = Worker()
+        self._client = client
+        self._settings = settings
+        self._since: float | None = None
+        self._refused: Refusal | None = None
+        self._warned = False
+        self._failures = 0
+        self._fingerprints: WeakKeyDictionary[GraphQLSchema, bytes] = WeakKeyDictionary()
+        self._memories: WeakKeyDictionary[GraphQLSchema, Memory] = WeakKeyDictionary()
+        self._flights: dict[asyncio.AbstractEventLoop, Flight] = {}
+        self._file: tuple[object, Built] | None = None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the schema was asked for or read; None without one, and for a given one."""
+        return None if self._since is None or self.known is None else clock.monotonic() - self._since
+
+    async def check(
+        self,
+        document: str,
+        schema: GraphQLSchema | None,
+        headers: Mapping[str, str] | None,
+        settings: CallSettings,
+        *,
+        strict: bool,
+    ) -> None:
+        """Nothing for a document that fits. Safe to cancel.
+
+        :param schema: None means the server's.
+        :param strict: True fails where there is no schema, whatever the mode.
+        :raises GraphQLClientValidationException: it does not fit.
+        :raises graphql.GraphQLSyntaxError: it is no document.
+        """
+        if schema is None:
+            schema = self.known
+            if schema is None or clock.monotonic() >= self.due:
+                schema = await self._current(headers, settings, strict=strict)
+                if schema is None:
+                    return
+        memory = self._memories.get(schema)
+        if memory is None:
+            memory = self._memories[schema] = Memory(self.worker)
+        await memory.check(schema, document)
+
+    async def get(
+        self, refresh: bool, headers: Mapping[str, str] | None, settings: CallSettings
+    ) -> GraphQLSchema:
+        """The schema; asked for where it is not known, or a new one is wanted. Safe to cancel."""
+        if self.known is None or refresh:
+            return await self._flown(headers, settings)
+        if clock.monotonic() >= self.due:
+            self._refresh()
+        return self.known
+
+    async def built(self, answer: GraphQLResponse) -> GraphQLSchema:
+        """The schema that an introspection was answered with.
+
+        :raises GraphQLIntrospectionException: it makes none.
+        """
+        try:
+            schema, fingerprint = await self.worker.run(partial(building.introspected, answer.data))
+        except Exception as error:
+            raise building.no_schema(answer, error, self._client.host) from error
+        self._fingerprints[schema] = fingerprint
+        return schema
+
+    def drain(self) -> None:
+        """End what nobody waits for."""
+        for loop, flight in list(self._flights.items()):
+            if not flight.waiters:
+                call_on(loop, flight.task.cancel)
+
+    async def close(self) -> None:
+        """End all that is under way."""
+        here = asyncio.get_running_loop()
+        tasks = {loop: flight.task for loop, flight in self._flights.items()}
+        for loop, task in tasks.items():
+            call_on(loop, task.cancel)
+        if here in tasks:
+            await asyncio.wait({tasks[here]})
+
+    async def _current(
+        self, headers: Mapping[str, str] | None, settings: CallSettings, *, strict: bool
+    ) -> GraphQLSchema | None:
+        """The schema, be it an old one; None where calls go on without."""
+        lenient = not strict and self.policy.mode == "auto"
+        call = CURRENT.get()
+        if call is not None and call.silent:
+            return None  # part of what brings the schema
+        if self.known is not None or (lenient and self._refused):
+            if clock.monotonic() >= self.due:
+                self._refresh()
+            return self.known
+        try:
+            return await self._flown(headers, settings)
+        except Exception:
+            if lenient and self._refused:
+                return None
+            raise
+
+    async def _flown(self, headers: Mapping[str, str] | None, settings: CallSettings) -> GraphQLSchema:
+        """A schema that the server, or the file, has now."""
+        call = CURRENT.get()
+        if call is None or call not in self._client.calls:
+            schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
+            return schema
+        loop = asyncio.get_running_loop()
+        flight = self._flights.get(loop) or self._begin(headers, background=False)
+        try:
+            built = await flight.wait(call, self._client.host)
+        finally:
+            unwanted = not flight.background or self._client.state != "open"
+            if not flight.waiters and unwanted:
+                self._landed(loop, flight)
+                flight.task.cancel()
+        return built.schema
+
+    def _refresh(self) -> None:
+        """Begin to ask for the schema anew, unless that is under way."""
+        if asyncio.get_running_loop() not in self._flights and self._client.state == "open":
+            self._begin(None, background=True)
+
+    def _begin(self, headers: Mapping[str, str] | None, *, background: bool) -> Flight:
+        loop, work = asyncio.get_running_loop(), partial(self._fly, headers)
+        flight = self._flights[loop] = Flight(self._settings, work, background=background)
+        flight.task.add_done_callback(lambda _: self._landed(loop, flight))
+        return flight
+
+    def _landed(self, loop: asyncio.AbstractEventLoop, flight: Flight) -> None:
+        if self._flights.get(loop) is flight:
+            del self._flights[loop]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # told by now, or of no interest to anybody
+
+    async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
+        try:
+            built = await flight.limited(self._obtained(headers), self._client.host)
+        except Exception as error:
+            flight.call.tell(error)
+            self._failed(error, flight.call)
+            raise
+        self._adopt(built)
+        return built
+
+    async def _obtained(self, headers: Mapping[str, str] | None) -> Built:
+        if self.policy.file is not None:
+            return await self.worker.run(partial(self._read, self.policy.file))
+        schema = await self.fetch(headers=None if headers is None else dict(headers))
+        fingerprint = self._fingerprints.get(schema)
+        try:
+            return await self.worker.run(partial(building.usable, schema, fingerprint))
+        except TypeError as error:
+            raise building.NoSchemaError(
+                f"The schema of {self._client.host} cannot be used: {error}"
+            ) from error
+
+    def _read(self, path: Path) -> Built:
+        stamp = building.stamp_of(path)
+        if self._file is None or self._file[0] != stamp:
+            self._file = (stamp, building.read(path))
+        return self._file[1]
+
+    def _adopt(self, built: Built) -> None:
+        before, memory = self.known, None
+        if before is not None and built.fingerprint is not None:
+            same = self._fingerprints.get(before) == built.fingerprint
+            memory = self._memories.get(before) if same else None
+        if memory is not None:
+            self._memories[built.schema] = memory
+        if built.fingerprint is not None:
+            self._fingerprints[built.schema] = built.fingerprint
+        self._tell_of(built, before, memory)
+        now = clock.monotonic()
+        self.known, self._since = built.schema, now
+        self._refused, self._failures = None, 0
+        self.due = math.inf if self.policy.ttl is None else now + self.policy.ttl
+
+    def _failed(self, error: Exception, call: Call) -> None:
+        if self.known is not None and self._since is None:
+            return  # a given one: nobody but who asks for another hears of it
+        if self.known is not None:
+            self._postpone()
+            self._tell_stale(error)
+            if self.policy.stale_if_error:
+                return
+            self.known, self.due = None, math.inf
+        refusal = None
+        if self.policy.mode == "auto" and self.policy.file is None:
+            refusal = refusal_of(error, call.status, self._settings.auth_error_codes)
+        if refusal is not None:
+            self._refuse(refusal, error, call.status)
+        elif self._refused is not None:
+            self._postpone()
+
+    def _postpone(self) -> None:
+        """Ask again later, and later each time."""
+        self._failures += 1
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
+        self.due = clock.monotonic() + delay
+
+    def _refuse(self, refusal: Refusal, error: Exception, status: int | None) -> None:
+        self._refused = refusal
+        if refusal is Refusal.FOR_NOW:
+            self._postpone()
+        else:
+            self.due = math.inf if self.policy.ttl is None else clock.monotonic() + self.policy.ttl
+        if self._warned:
+            return
+        self._warned = True
+        reason = _answered(error, status)
+        logger.warning(
+            "%s gives no schema (%s; %s): calls go on unvalidated. Give schema.file, or set schema.mode",
+            self._client.host,
+            reason,
+            refusal.value,
+            extra={"host": self._client.host, "reason": reason, "status": status},
+        )
+
+    def _tell_stale(self, error: Exception) -> None:
+        reason = what_failed(error, self._client.host)
+        kept = self.policy.stale_if_error
+        logger.warning(
+            "the schema of %s could not be refreshed: %s. %s",
+            self._client.host,
+            reason,
+            f"The known one serves; tried again in {self.due - clock.monotonic():.0f} s"
+            if kept
+            else "It is dropped: calls need a new one",
+            extra={"host": self._client.host, "reason": reason, "schema_age": self.age, "kept": kept},
+        )
+
+    def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: Memory | None) -> None:
+        facts = {"host": self._client.host, "types": len(built.schema.type_map), "flaws": built.flaws}
+        if memory is not None:
+            logger.debug("the schema of %s is as before", self._client.host, extra=facts)
+            return
+        news = "is known" if before is None else "has changed: documents are validated anew"
+        logger.info("the schema of %s %s", self._client.host, news, extra=facts)
+        if built.flaws:
+            logger.warning(
+                "the schema of %s breaks %d rules; documents are validated against it all the same",
+                self._client.host,
+                built.flaws,
+                extra=facts,
+            )
+
+
+def _answered(error: Exception, status: int | None) -> str:
+    """How a server refused, without its words."""
+    if isinstance(error, HTTPStatusError):
+        return reason_of(error.status)
+    if status is not None and status >= 400:
+        return f"{reason_of(status)} with GraphQL errors"
+    return "a GraphQL answer without a schema"

@@ -1,0 +1,101 @@
+"""One thread for what would hold the event loop up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from graphql_prod import clock
+from graphql_prod.errors import renewed
+from graphql_prod.loops import call_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """Work for the thread, and how many wait for it.
+
+    :ivar dropped: called, with the worker's lock held, when nobody waits any more before it has begun.
+    """
+
+    def __init__(self, work: Callable[[], T], dropped: Callable[[], object] | None = None) -> None:
+        self.work = work
+        self.dropped = dropped
+        self.waiters = 0
+        self.future: Future[T] = Future()
+
+    def run(self) -> None:
+        """Do it, and tell those who wait."""
+        try:
+            result = self.work()
+        except BaseException as error:  # noqa: BLE001 -- it belongs to those who wait
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class Worker:
+    """Runs jobs one after another, in a thread that is there only while there are any.
+
+    One thread: several that calculate keep the event loop waiting for the interpreter's lock several times
+    as long. Our own: whatever clogs the loop's default executor shall not stop calls. A daemon: no job shall
+    hold up the end of a program.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._jobs: deque[Job[Any]] = deque()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What a function returns, called in the thread. Safe to cancel; what has begun goes on there."""
+        job = Job(work)
+        job.waiters += 1
+        self.submit(job)
+        return await self.result(job)
+
+    def submit(self, job: Job[Any]) -> None:
+        """Have a job done; somebody waits for it."""
+        with self.lock:
+            self._jobs.append(job)
+            # After a fork the child's is not alive.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="graphql_prod schema", daemon=True)
+                self._thread.start()
+
+    async def result(self, job: Job[T]) -> T:
+        """What came of a job that the caller has been counted in for. Safe to cancel."""
+        try:
+            if not job.future.done():
+                loop = asyncio.get_running_loop()
+                bell: asyncio.Future[None] = loop.create_future()
+                job.future.add_done_callback(lambda _: call_on(loop, clock.end, bell))
+                await bell
+            error = job.future.exception()
+            if error is not None:
+                raise renewed(error)
+            return job.future.result()
+        finally:
+            with self.lock:
+                job.waiters -= 1
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            job.run()
+
+    def _next(self) -> Job[Any] | None:
+        with self.lock:
+            while self._jobs:
+                job = self._jobs.popleft()
+                if job.waiters:
+                    return job
+                if job.dropped is not None:
+                    job.dropped()
+            self._thread = None
+            return None
