@@ -13,7 +13,13 @@ import httpx
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import NoOpMeter
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -72,7 +78,9 @@ class Sdk:
         self.traces = self.metrics = self.broken = False
         self.failing: str | None = None
         self.exporter = InMemorySpanExporter()
-        kinds = dict.fromkeys((Counter, Histogram, UpDownCounter), AggregationTemporality.DELTA)
+        kinds = dict.fromkeys(
+            (Counter, Histogram, UpDownCounter, ObservableUpDownCounter), AggregationTemporality.DELTA
+        )
         self.reader = InMemoryMetricReader(preferred_temporality=kinds)  # type: ignore[arg-type]
         self._points: dict[str, dict[Attributes, float]] = {}
         self.raw: list[str] = []

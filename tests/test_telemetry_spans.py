@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import SpanKind, StatusCode
 from subscribing import Follower, until
 from telemetry_sdk import (  # noqa: F401 -- the fixtures
@@ -44,6 +47,7 @@ from graphql_prod import (
     TransportError,
     clock,
 )
+from graphql_prod.telemetry.instruments import Instruments
 from graphql_prod.testing import Answer, ScriptedServer, no_waiting
 
 if TYPE_CHECKING:
@@ -239,6 +243,45 @@ async def test_a_cancel(sdk: Sdk, server: ScriptedServer, backend: Backend, owne
             await task
         await server.stop()
     check_call(sdk, parent, server, owner, error="cancelled", unanswered=True)
+
+
+async def test_calls_of_several_clients(sdk: Sdk, server: ScriptedServer, backend: Backend) -> None:
+    """What is under way is summed over clients, falls back to zero, and ends with the client's life."""
+    gate = asyncio.Event()
+    server.always(Answer(gate=gate))
+    async with client_of(server.url, backend) as first, client_of(server.url, backend) as second:
+        calls = [asyncio.create_task(client.query(HI)) for client in (first, second, second)]
+        other = asyncio.create_task(second.query("query Other { hello }"))
+        await server.received(4)
+        active = {key(WHAT): 3, key(WHAT, **{"graphql.operation.name": "Other"}): 1}
+        assert sdk.metric("active_requests") == active
+        gate.set()
+        await asyncio.gather(*calls, other)
+        assert sdk.metric("active_requests") == dict.fromkeys(active, 0)
+
+
+def test_a_collected_client_is_not_counted() -> None:
+    """Whatever a client left under way, it counts no longer than the client lives; others stay."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    kept, lost = Instruments(meter), Instruments(meter)
+    for number, instruments in enumerate((kept, lost, lost)):
+        instruments.active.enter(number, {"graphql.operation.name": "Hi"})
+
+    def values() -> list[float]:
+        data = reader.get_metrics_data()
+        metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else []
+        return [point.value for metric in metrics for point in metric.data.data_points]  # type: ignore[union-attr]
+
+    assert values() == [3]
+    del lost, instruments
+    gc.collect()
+    assert values() == [1]
+    kept.active.leave(0, {"graphql.operation.name": "Hi"})
+    assert values() == [0]
+    del kept
+    gc.collect()
+    assert values() == []
 
 
 async def test_a_refused_document(sdk: Sdk, server: ScriptedServer, backend: Backend, owner: Owner) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from opentelemetry import context, propagate
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -31,7 +33,14 @@ def http_trace_config() -> aiohttp.TraceConfig:
         meter_provider=NoOpMeterProvider(),
         sem_conv_opt_in_mode=_stability_mode(),
     )
-    told = list(config.on_request_exception)
+    begin, told = list(config.on_request_start), list(config.on_request_exception)
+
+    async def carrying(session: Any, ctx: Any, params: aiohttp.TraceRequestStartParams) -> None:
+        above = context.get_current()
+        for start in begin:
+            await start(session, ctx, params)
+        if context.get_current() is above:  # no span here (suppressed, or an excluded URL), and so no headers
+            propagate.inject(params.headers)
 
     async def discreetly(session: Any, ctx: Any, params: aiohttp.TraceRequestExceptionParams) -> None:
         # The text of aiohttp's exceptions may quote the URL, in which a query over GET has its variables.
@@ -41,6 +50,7 @@ def http_trace_config() -> aiohttp.TraceConfig:
         for tell in told:
             await tell(session, ctx, told_params)
 
+    config.on_request_start[:] = [carrying]
     config.on_request_exception[:] = [discreetly]
     config.freeze()
     return config
@@ -65,7 +75,11 @@ def _is_contribs(config: aiohttp.TraceConfig) -> bool:
 
 
 def _without_secrets(url: object) -> str:
-    return redacted(str(url))
+    text = str(url)
+    return redacted(text) if "?" in text else _redacted(text)  # a GET's variables are not to be kept
+
+
+_redacted = lru_cache(maxsize=64)(redacted)
 
 
 def _count_attempts(span: Span, _: object) -> None:

@@ -2,16 +2,77 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from opentelemetry.metrics import Observation
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
+    from collections.abc import Iterator
+
+    from opentelemetry.metrics import CallbackOptions, Meter
 
 # Those of OpenTelemetry's HTTP client metric, and on to a BATCH call's 300 s.
 DURATION_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
+
+
+Attributes = dict[str, str]
+Series = tuple[tuple[str, str], ...]
+
+
+class UnderWay:
+    """A client's calls under way, counted when metrics are collected: a call does not pay for it."""
+
+    def __init__(self) -> None:
+        # Another thread may collect: so sets, of which each step is one of the interpreter's, and no sums.
+        self._series: dict[Series, set[object]] = {}
+
+    def enter(self, call: object, attributes: Attributes) -> None:
+        """A call begins."""
+        self._series.setdefault(tuple(attributes.items()), set()).add(call)
+
+    def leave(self, call: object, attributes: Attributes) -> None:
+        """A call has ended; its series stays, at zero."""
+        self._series[tuple(attributes.items())].discard(call)
+
+    def count(self) -> Counter[Series]:
+        """How many there are, by their attributes."""
+        return Counter({series: len(calls) for series, calls in list(self._series.items())})
+
+
+_Clients = WeakValueDictionary[int, UnderWay]
+
+# An SDK takes the callback of the first instrument of a name and ignores those of others.
+_meters: WeakKeyDictionary[Meter, _Clients] = WeakKeyDictionary()
+
+
+def _under_way(meter: Meter) -> UnderWay:
+    """What a client counts its calls with; observed until the client is collected."""
+    mine = UnderWay()
+    created: _Clients = WeakValueDictionary()
+    clients = _meters.setdefault(meter, created)
+    clients[id(mine)] = mine
+    if clients is created:
+        meter.create_observable_up_down_counter(
+            "graphql.client.active_requests",
+            callbacks=[partial(_observe, clients)],
+            unit="{request}",
+            description="Calls under way.",
+        )
+    return mine
+
+
+def _observe(clients: _Clients, _: CallbackOptions) -> Iterator[Observation]:
+    total: Counter[Series] = Counter()
+    for client in clients.valuerefs():
+        if (under_way := client()) is not None:
+            total.update(under_way.count())
+    return (Observation(calls, dict(series)) for series, calls in total.items())
 
 
 class Instruments:
@@ -24,9 +85,7 @@ class Instruments:
             description="Calls, from the first attempt to the end, waits included; failed ones too.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-        self.active = meter.create_up_down_counter(
-            "graphql.client.active_requests", unit="{request}", description="Calls under way."
-        )
+        self.active = _under_way(meter)
         self.retries = meter.create_counter(
             "graphql.client.retries", unit="{retry}", description="Attempts that repeated an earlier one."
         )

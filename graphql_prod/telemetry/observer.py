@@ -15,7 +15,7 @@ from graphql_prod._version import __version__
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.exchange import Carrying
 from graphql_prod.telemetry.documents import NAME_LIMIT, Names, operation_of, sanitized
-from graphql_prod.telemetry.instruments import Instruments
+from graphql_prod.telemetry.instruments import Attributes, Instruments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +45,6 @@ GRAPHQL_ERROR = "GraphQLError"
 
 # Seconds between two looks for an SDK, until there is one: a look costs some microseconds, a call about 200.
 LOOK_INTERVAL = 1.0
-
-Attributes = dict[str, str]
 
 
 class Observer:
@@ -203,15 +201,16 @@ class CallWatch:
         self._context = None if span is None else trace.set_span_in_context(span)
         self._token = None if self._context is None else context.attach(self._context)
         if observer.instruments is not None:
-            observer.instruments.active.add(1, self._attributes)
+            observer.instruments.active.enter(self, self._attributes)
 
     def exchange(self, session: Session, call: Call) -> object:
         """What stands in for the session: one that makes an HTTP span, or one that carries the trace."""
         if self._span is not None and self._span.is_recording():
-            exchange = call.exchange = session.traced_exchange() or session.exchange()
-        else:
-            exchange = call.exchange = session.exchange()
-        # An HTTP span puts its own in the place of these headers.
+            traced = session.traced_exchange()
+            if traced is not None:
+                call.exchange = traced
+                return traced
+        exchange = call.exchange = session.exchange()
         return exchange if self._context is None else Carrying(exchange, self.carrier())
 
     def carrier(self) -> dict[str, str]:
@@ -251,7 +250,7 @@ class CallWatch:
     def _tell(self, kind: str | None) -> None:
         instruments = self._instruments
         if instruments is not None:
-            instruments.active.add(-1, self._attributes)
+            instruments.active.leave(self, self._attributes)
             attributes = self._attributes if kind is None else {**self._attributes, ERROR: kind}
             instruments.duration.record(self._call.elapsed, attributes)
         if self._span is not None:
