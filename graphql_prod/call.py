@@ -116,16 +116,29 @@ class Call:
         """This call and those it is part of (a query that needs an introspection first)."""
         return [self] if self.parent is None else [self, *self.parent.lineage()]
 
-    def failed(self, error: Exception | None) -> None:
-        """Remember the failure of an attempt, for whoever has to say why the time ran out."""
-        for call in self.lineage():
-            call.last_error = error or call.last_error
+    def failed(self, error: Exception | None, wait: float = 0.0) -> None:
+        """Remember the failure of an attempt, for whoever has to say why the time ran out.
+
+        :param wait: seconds until the next attempt.
+        """
+        self.last_error = error or self.last_error
+        if self.parent is not None:
+            self.parent.failed(error, wait)
 
     def absorb(self, part: Call) -> None:
         """Take over the facts of a query that is a part of this call."""
         if self.parts:
             self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
             self.status = part.status
+
+    def let_go(self) -> None:
+        """Forget what an ended call has no use for.
+
+        Handles of the connection keep a call's context. They shall not keep its answer too, which is in the
+        exchange, and the result of the task.
+        """
+        self.exchange = self.task = None
+        self.limit = _OVER
 
     def tell(self, error: Exception) -> None:
         """Put the facts on the error that ends this call; what a part of it has told stays."""
@@ -183,6 +196,8 @@ class Call:
             return "Nothing was changed by it."
         return "The mutation was not sent."
 
+
+_OVER = asyncio.timeout_at(None)
 
 CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
 

@@ -151,8 +151,7 @@ class ProductionTransport(GraphQLTransport):
                 CURRENT.reset(token)
             if call.parent is not None:
                 call.parent.absorb(call)
-            # Handles of the connection keep this call's context; they shall not keep its answer too.
-            call.exchange = None
+            call.let_go()
             if call.watch is not None:
                 call.watch.end(failure, answer)
 
@@ -331,7 +330,7 @@ class ProductionTransport(GraphQLTransport):
         return wait
 
     async def _paused(self, call: Call, attempt: Attempt, wait: float) -> bool:
-        call.failed(attempt.error)
+        call.failed(attempt.error, wait)
         logger.warning(
             "%s: attempt %d ended with %s, the next one follows in %.2f s",
             self.host,

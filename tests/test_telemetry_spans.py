@@ -637,8 +637,6 @@ async def test_a_subscription(
     shared: bool,
 ) -> None:
     """One span for a life over several sockets, whose gaps are events, in whose trace the server is."""
-    if (backend, owner) == ("httpx", "given"):
-        pytest.skip("a caller's httpx client has no sockets")
     policy = {"wait_initial": 0.001, "wait_max": 0.01, "share_connection": shared, "linger": 0}
     async with client_of(counting.url, backend, owner, subscriptions=policy) as client:
         with sdk.caller() as parent:

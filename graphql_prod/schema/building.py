@@ -36,12 +36,10 @@ class Built:
     """A schema to validate against.
 
     :ivar fingerprint: equal for schemas that say the same; None if it is not known.
-    :ivar flaws: what it breaks of the rules for schemas; documents can be validated all the same.
     """
 
     schema: GraphQLSchema
     fingerprint: bytes | None
-    flaws: int = 0
 
 
 class NoSchemaError(GraphQLIntrospectionException):
@@ -89,18 +87,16 @@ def fingerprint(data: Any) -> bytes:
     return digest.digest()
 
 
-def usable(schema: GraphQLSchema, fingerprint: bytes | None) -> Built:
-    """The schema, made fit for validation where it breaks rules that do not matter for that.
+def fit(schema: GraphQLSchema) -> tuple[GraphQLSchema, int]:
+    """A schema that documents can be validated against, and how many rules for schemas this one breaks.
 
-    :raises TypeError: there is nothing that could be asked for.
+    Those rules are about what a server may offer; graphql-core refuses to validate where one is broken.
     """
-    if schema.query_type is None:
-        raise TypeError("it has no query type")
     flaws = len(validate_schema(schema))
-    if flaws:
-        parts: dict[str, Any] = {**schema.to_kwargs()}
-        schema = GraphQLSchema(**{**parts, "assume_valid": True})
-    return Built(schema, fingerprint, flaws)
+    if not flaws:
+        return schema, 0
+    parts: dict[str, Any] = {**schema.to_kwargs()}
+    return GraphQLSchema(**{**parts, "assume_valid": True}), flaws
 
 
 def read(path: Path) -> Built:
@@ -117,10 +113,9 @@ def read(path: Path) -> Built:
     if text.lstrip().startswith("{"):
         return _described(path, text)
     schema = _defined(path, text)
-    try:
-        return usable(schema, hashlib.sha256(text.encode()).digest())
-    except TypeError as error:
-        raise _unusable(path, str(error)) from None
+    if schema.query_type is None:
+        raise _unusable(path, "it has no query type")
+    return Built(schema, hashlib.sha256(text.encode()).digest())
 
 
 def _described(path: Path, text: str) -> Built:
@@ -133,7 +128,7 @@ def _described(path: Path, text: str) -> Built:
     if not isinstance(data, dict) or not isinstance(data.get("__schema"), dict):
         raise _unusable(path, "its JSON is no introspection: there is no __schema in it")
     try:
-        return usable(*introspected(data))
+        return Built(*introspected(data))
     except Exception as error:
         raise _unusable(path, f"its introspection makes no schema: {error}") from error
 

@@ -16,6 +16,30 @@ if TYPE_CHECKING:
     from graphql_prod.schema.building import Built
 
 
+class FlightCall(Call):
+    """What the queries sent on the way to a schema are parts of.
+
+    :ivar wait_until: when their next attempt follows, on the loop's clock.
+    :ivar news: done when that has changed.
+    """
+
+    __slots__ = ("news", "wait_until")
+
+    def __init__(self, settings: CallSettings) -> None:
+        super().__init__(settings, None, silent=True)
+        self.parts, self.task = True, None
+        self.wait_until = 0.0
+        self.news = asyncio.get_running_loop().create_future()
+
+    def failed(self, error: Exception | None, wait: float = 0.0) -> None:
+        """Tell those who wait: some of them have no time for another attempt."""
+        super().failed(error, wait)
+        loop = asyncio.get_running_loop()
+        self.wait_until = loop.time() + wait
+        self.news.set_result(None)
+        self.news = loop.create_future()
+
+
 class Flight:
     """A task of the client's that brings a schema.
 
@@ -36,8 +60,7 @@ class Flight:
         self.waiters = 0
         # A refresh has nothing of the call that happened to begin it.
         context = contextvars.Context() if background else contextvars.copy_context()
-        self.call = Call(settings, None, silent=True)
-        self.call.parts = True
+        self.call = FlightCall(settings)
         if background:
             self.call.limit = asyncio.timeout(settings.timeout.total)
         context.run(CURRENT.set, self.call)
@@ -69,25 +92,37 @@ class Flight:
         if not self.background:
             self._grant(call.remaining)
         try:
-            await asyncio.wait({self.task})
+            while not self.task.done():
+                last = self.call.last_error
+                if last is not None and self.call.wait_until - self._now() >= call.remaining:
+                    raise self._told(call, last)
+                await asyncio.wait({self.task, self.call.news}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.waiters -= 1
             call.failed(self.call.last_error)
         if self.task.cancelled():
             raise ClientClosedError(f"The client was closed while a call waited for the schema of {host}.")
         error = self.task.exception()
-        if error is None:
-            return self.task.result()
-        error = renewed(error)
         if isinstance(error, Exception):
-            call.told = error
-        raise error
+            raise self._told(call, error)
+        return self.task.result()
+
+    def _told(self, call: Call, error: Exception) -> Exception:
+        """The failure, as one of this call."""
+        error = renewed(error)
+        if not hasattr(error, "attempts"):
+            self.call.tell(error)
+        call.told = error
+        return error
+
+    def _now(self) -> float:
+        return self.task.get_loop().time()
 
     def _grant(self, seconds: float) -> None:
         """Leave at least so much time."""
         if seconds == float("inf"):
             self.call.limit = asyncio.timeout(None)
             return
-        end, so_far = asyncio.get_running_loop().time() + seconds, self.call.limit.when()
+        end, so_far = self._now() + seconds, self.call.limit.when()
         if self.waiters == 1 or (so_far is not None and end > so_far):
             self.call.limit = asyncio.timeout_at(end)

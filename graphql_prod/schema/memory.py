@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +12,13 @@ from aiographql.client import GraphQLClientValidationException
 from graphql import GraphQLSyntaxError, Source, parse, validate
 
 from graphql_prod.errors import renewed
+from graphql_prod.schema.building import fit
 from graphql_prod.schema.worker import Job, Worker
 
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
+
+logger = logging.getLogger("graphql_prod")
 
 # More documents than most services have, and what their texts may take: characters of one to four bytes.
 DOCUMENTS = 1000
@@ -63,8 +67,12 @@ class Memory:
     out only each other.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, host: str) -> None:
         self._worker = worker
+        self._host = host
+        self._fit: GraphQLSchema | None = None
+        """For a schema that cannot be used as it is."""
+        self._looked = False
         self._once = Generation()
         self._again = Generation()
         self._pending: dict[str, Job[Verdict]] = {}
@@ -106,13 +114,27 @@ class Memory:
 
     def _judge(self, schema: GraphQLSchema, document: str) -> Verdict:
         try:
-            verdict, weight = judged(schema, document)
+            if not self._looked:
+                self._look_at(schema)
+            verdict, weight = judged(self._fit or schema, document)
             with self._worker.lock:
                 self._once.put(document, verdict, weight)
             return verdict
         finally:
             with self._worker.lock:
                 self._pending.pop(document, None)
+
+    def _look_at(self, schema: GraphQLSchema) -> None:
+        found, flaws = fit(schema)
+        self._looked = True
+        if flaws:
+            self._fit = found
+            logger.warning(
+                "the schema of %s breaks %d rules for schemas; documents are validated all the same",
+                self._host,
+                flaws,
+                extra={"host": self._host, "flaws": flaws},
+            )
 
 
 def judged(schema: GraphQLSchema, document: str) -> tuple[Verdict, int]:

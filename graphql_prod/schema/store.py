@@ -112,7 +112,7 @@ class Schemas:
                     return
         memory = self._memories.get(schema)
         if memory is None:
-            memory = self._memories[schema] = Memory(self.worker)
+            memory = self._memories[schema] = Memory(self.worker, self._client.host)
         await memory.check(schema, document)
 
     async def get(
@@ -219,13 +219,7 @@ class Schemas:
         if self.policy.file is not None:
             return await self.worker.run(partial(self._read, self.policy.file))
         schema = await self.fetch(headers=None if headers is None else dict(headers))
-        fingerprint = self._fingerprints.get(schema)
-        try:
-            return await self.worker.run(partial(building.usable, schema, fingerprint))
-        except TypeError as error:
-            raise building.NoSchemaError(
-                f"The schema of {self._client.host} cannot be used: {error}"
-            ) from error
+        return building.Built(schema, self._fingerprints.get(schema))
 
     def _read(self, path: Path) -> Built:
         stamp = building.stamp_of(path)
@@ -303,19 +297,12 @@ class Schemas:
         )
 
     def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: Memory | None) -> None:
-        facts = {"host": self._client.host, "types": len(built.schema.type_map), "flaws": built.flaws}
+        facts = {"host": self._client.host, "types": len(built.schema.type_map)}
         if memory is not None:
             logger.debug("the schema of %s is as before", self._client.host, extra=facts)
             return
         news = "is known" if before is None else "has changed: documents are validated anew"
         logger.info("the schema of %s %s", self._client.host, news, extra=facts)
-        if built.flaws:
-            logger.warning(
-                "the schema of %s breaks %d rules; documents are validated against it all the same",
-                self._client.host,
-                built.flaws,
-                extra=facts,
-            )
 
 
 def _answered(error: Exception, status: int | None) -> str:

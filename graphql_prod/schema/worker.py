@@ -34,8 +34,10 @@ class Job(Generic[T]):
         """Do it, and tell those who wait."""
         try:
             result = self.work()
-        except BaseException as error:  # noqa: BLE001 -- it belongs to those who wait
+        except Exception as error:  # noqa: BLE001 -- it belongs to those who wait
             self.future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 -- what ends a thread shall not end their event loop
+            self.future.set_exception(RuntimeError(f"validation ended with {type(error).__name__}"))
         else:
             self.future.set_result(result)
 
