@@ -42,6 +42,7 @@ class Call:
     __slots__ = (
         "attempts",
         "closing",
+        "doing",
         "done",
         "exchange",
         "fate",
@@ -77,6 +78,8 @@ class Call:
         self.closing = False
         self.fate: Literal["own", "cancelled", "cut"] = "own"
         """How it ended: by itself, by its caller's cancel, or cut at the end of the client."""
+        self.doing = ""
+        """What it was about when it was stopped, for an error's text."""
         self.done = False
         self.watch: CallWatch | None = None
         self.status: int | None = None
@@ -185,7 +188,7 @@ class Call:
     def spent(self) -> str:
         """Attempts and time so far, for an error's text."""
         plural = "" if self.attempts == 1 else "s"
-        return f"after {self.attempts} attempt{plural} in {self.elapsed:.2f} s"
+        return f"after {self.attempts} attempt{plural} in {self.elapsed:.2f} s{self.doing}"
 
     @property
     def consequence(self) -> str:

@@ -152,6 +152,7 @@ class ProductionClient(GraphQLClient):
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         lifecycle.schemas = schemas = self._prod.schemas
         schemas.fetch, schemas.guard = self.introspect, self._prod.transport.guard
+        schemas.overridden = type(self).get_schema is not ProductionClient.get_schema
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
             endpoint,
@@ -358,7 +359,9 @@ class ProductionClient(GraphQLClient):
         schemas, wanted = self._prod.schemas, self._prod_settings.validate
         if not force and not (request.validate and (schemas.validates if wanted is None else wanted)):
             return
-        if schema is None and type(self).get_schema is not ProductionClient.get_schema:
+        if schema is None and not schemas.overridden and schemas.fits(request.query):
+            return
+        if schema is None and schemas.overridden:
             schema = await self.get_schema(headers=headers or request.headers)
         await schemas.check(
             request.query,

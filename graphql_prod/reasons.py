@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from aiographql.client import GraphQLIntrospectionException
+
 from graphql_prod.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -27,4 +29,6 @@ def what_failed(error: BaseException, host: str) -> str:
         return str(error)  # all of it are our own words
     if isinstance(error, ClientClosedError):
         return f"the client for {host} is closing"
+    if isinstance(error, GraphQLIntrospectionException):
+        return f"{host} answered without a schema"
     return f"the query to {host} failed with {type(error).__name__}"

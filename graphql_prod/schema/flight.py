@@ -97,6 +97,9 @@ class Flight:
                 if last is not None and self.call.wait_until - self._now() >= call.remaining:
                     raise self._told(call, last)
                 await asyncio.wait({self.task, self.call.news}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            call.doing = " (waiting for the schema)"
+            raise
         finally:
             self.waiters -= 1
             call.failed(self.call.last_error)

@@ -89,6 +89,11 @@ class Memory:
                 self._again.put(document, *found)
         return found
 
+    def fits(self, document: str) -> bool:
+        """True for a document that is known to fit."""
+        found = self.find(document)
+        return found is not None and found[0] is None
+
     async def check(self, schema: GraphQLSchema, document: str) -> None:
         """Nothing for a document that fits. Safe to cancel.
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from aiographql.client import GraphQLRequest
+from aiographql.client import GraphQLIntrospectionException, GraphQLRequest
 from graphql import get_introspection_query
 
 from graphql_prod import clock
@@ -72,6 +72,8 @@ class Schemas:
         self.known = given
         self.due = math.inf
         self.worker = Worker()
+        self.overridden = False
+        """True where a class of the user's has a ``get_schema`` of its own."""
         self._client = client
         self._settings = settings
         self._since: float | None = None
@@ -82,11 +84,18 @@ class Schemas:
         self._memories: WeakKeyDictionary[GraphQLSchema, Memory] = WeakKeyDictionary()
         self._flights: dict[asyncio.AbstractEventLoop, Flight] = {}
         self._file: tuple[object, Built] | None = None
+        self._memory = None if given is None else self._memory_of(given)
+        """That of the known schema."""
 
     @property
     def age(self) -> float | None:
         """Seconds since the schema was asked for or read; None without one, and for a given one."""
         return None if self._since is None or self.known is None else clock.monotonic() - self._since
+
+    def fits(self, document: str) -> bool:
+        """The short way: True for what is known to fit a schema that is not to be asked for anew."""
+        memory = self._memory
+        return memory is not None and clock.monotonic() < self.due and memory.fits(document)
 
     async def check(
         self,
@@ -110,10 +119,7 @@ class Schemas:
                 schema = await self._current(headers, settings, strict=strict)
                 if schema is None:
                     return
-        memory = self._memories.get(schema)
-        if memory is None:
-            memory = self._memories[schema] = Memory(self.worker, self._client.host)
-        await memory.check(schema, document)
+        await self._memory_of(schema).check(schema, document)
 
     async def get(
         self, refresh: bool, headers: Mapping[str, str] | None, settings: CallSettings
@@ -152,6 +158,12 @@ class Schemas:
         if here in tasks:
             await asyncio.wait({tasks[here]})
 
+    def _memory_of(self, schema: GraphQLSchema) -> Memory:
+        memory = self._memories.get(schema)
+        if memory is None:
+            memory = self._memories[schema] = Memory(self.worker, self._client.host)
+        return memory
+
     async def _current(
         self, headers: Mapping[str, str] | None, settings: CallSettings, *, strict: bool
     ) -> GraphQLSchema | None:
@@ -174,6 +186,10 @@ class Schemas:
     async def _flown(self, headers: Mapping[str, str] | None, settings: CallSettings) -> GraphQLSchema:
         """A schema that the server, or the file, has now."""
         call = CURRENT.get()
+        if call is not None and call.silent:
+            raise GraphQLIntrospectionException(
+                "introspect() asked for the schema that it is to bring itself"
+            )
         if call is None or call not in self._client.calls:
             schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
             return schema
@@ -239,6 +255,7 @@ class Schemas:
         self._tell_of(built, before, memory)
         now = clock.monotonic()
         self.known, self._since = built.schema, now
+        self._memory = self._memory_of(built.schema)
         self._refused, self._failures = None, 0
         self.due = math.inf if self.policy.ttl is None else now + self.policy.ttl
 
@@ -250,7 +267,7 @@ class Schemas:
             self._tell_stale(error)
             if self.policy.stale_if_error:
                 return
-            self.known, self.due = None, math.inf
+            self.known, self._memory, self.due = None, None, math.inf
         refusal = None
         if self.policy.mode == "auto" and self.policy.file is None:
             refusal = refusal_of(error, call.status, self._settings.auth_error_codes)

@@ -86,7 +86,12 @@ class Stages:
         client = self._client
         client.probe.drain()
         client.schemas.drain()
-        self._say("begins (calls: %d, subscriptions: %d)", len(client.calls), len(client.hub.readers))
+        calls, subscriptions = len(client.calls), len(client.hub.readers)
+        self._say(
+            f"begins (calls: {calls}, subscriptions: {subscriptions})",
+            calls=calls,
+            subscriptions=subscriptions,
+        )
         await self._phase("before", self._run_before_hooks)
         await self._phase("subscriptions", self._finish_subscriptions)
         await self._phase("requests", self._finish_requests, self._cut)
@@ -103,7 +108,8 @@ class Stages:
                 except asyncio.CancelledError:
                     asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
                     self.deadline.shorten(0.0)
-        self._say("%s took %.2f s", name, self._watch.phases[name])
+        took = self._watch.phases[name]
+        self._say(f"{name} took {took:.2f} s", phase=name, seconds=took)
 
     async def _run_before_hooks(self) -> None:
         if self._client.leader is not None:
@@ -210,5 +216,6 @@ class Stages:
         log(report)
         return report
 
-    def _say(self, text: str, *facts: object) -> None:
-        tell(logging.INFO, "shutdown of %s: " + text, self._client.host, *facts)
+    def _say(self, text: str, **facts: object) -> None:
+        host = self._client.host
+        tell(logging.INFO, "shutdown of %s: %s", host, text, extra={"host": host, **facts})
