@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiographql.client import GraphQLRequest
+    from aiographql.client.transport import GraphQLSession
 
     from graphql_prod.exchange import Exchange
     from graphql_prod.retry import Schedule
     from graphql_prod.telemetry.observer import CallWatch
     from graphql_prod.timeouts import TimeoutPolicy
+
+    Subject = tuple[GraphQLRequest, str | None, GraphQLSession | None]
+    """What will be sent, and the operation's name and the session, if they are given beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Call:
         "silent",
         "started",
         "status",
+        "subject",
         "task",
         "told",
         "watch",
@@ -70,6 +75,7 @@ class Call:
         self.limit = asyncio.timeout(None if self.silent else settings.timeout.total)
         self.task = asyncio.current_task()
         self.attempts = 0
+        self.subject: Subject | None = None
         self.request: GraphQLRequest | None = None
         self.exchange: Exchange | None = None
         self.sent = False
@@ -90,8 +96,10 @@ class Call:
     @property
     def operation(self) -> Operation:
         """What this call would do; read from its document, which is parsed once in a program's life."""
-        request = self.request
-        if request is not None and is_query(request.query, request.operationName):
+        request, name = self.request, None
+        if request is None and self.subject is not None:
+            request, name, _ = self.subject
+        if request is not None and is_query(request.query, name or request.operationName):
             return Operation.QUERY
         policy = self.settings.schedule.policy
         marked = (
@@ -195,6 +203,8 @@ class Call:
         """What a person should know of a mutation."""
         if self.may_have_executed:
             return "The mutation may have been executed: look before you send it again."
+        if self.request is None and self.subject is None:
+            return "It was not sent."
         if self.operation is Operation.QUERY:
             return "Nothing was changed by it."
         return "The mutation was not sent."

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             saved = f"{len(schema.type_map)} types of {host_of(client.endpoint)} saved in {options.output}"
             print(saved, file=sys.stderr)
             return 0
-    except (GraphQLClientException, OSError) as error:
+    except (GraphQLClientException, OSError, ValueError) as error:
         print(f"no schema saved: {error}", file=sys.stderr)
         return 1
     print(text, end="")

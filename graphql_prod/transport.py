@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import tenacity
     from aiographql.client import GraphQLRequest, GraphQLResponse
     from aiographql.client.serializer import GraphQLSerializer
-    from aiographql.client.transport import GraphQLSession
 
+    from graphql_prod.call import Subject
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Budget
@@ -107,7 +107,7 @@ class ProductionTransport(GraphQLTransport):
     async def guard(
         self,
         settings: CallSettings,
-        subject: tuple[GraphQLRequest, str | None, GraphQLSession | None] | None,
+        subject: Subject | None,
         operation: Callable[..., Awaitable[T]],
         /,
         *args: Any,
@@ -120,6 +120,7 @@ class ProductionTransport(GraphQLTransport):
         """
         parent = CURRENT.get()
         call = Call(settings, None if parent is None or parent.done else parent)
+        call.subject = subject
         token = None
         if self.observer is not None and subject is not None:
             call.watch = self.observer.call(call, *subject)

@@ -23,6 +23,13 @@ EXPECTED = {
         "executed on the server: 1",
         "sent twice with one key: True",
     ],
+    "schema.py": [
+        "introspection refused: answered 3 of 3",
+        "field removed, the server says: Cannot query field 'counter' on type 'Query'.",
+        "field removed, nothing is sent: Cannot query field 'counter' on type 'Query'.",
+        "from a file: Cannot query field 'helo' on type 'Query'. Did you mean 'hello'?",
+        "requests sent: 0",
+    ],
     "subscription.py": [
         "gap: closed with 1012 (restart)",
         "nothing missing, nothing twice: True",

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from aiographql.client import GraphQLIntrospectionException
 from graphql import (
     GraphQLError,
@@ -80,10 +81,10 @@ def fingerprint(data: Any) -> bytes:
     """The same for data that describe the same schema, in whatever order the types come."""
     described = dict(data["__schema"])
     # Type by type, so that no other thread waits for long.
-    types = sorted(json.dumps(each, sort_keys=True) for each in described.pop("types"))
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    types = sorted(_canonical(each) for each in described.pop("types"))
+    digest = hashlib.sha256(_canonical(described))
     for each in types:
-        digest.update(each.encode())
+        digest.update(each)
     return digest.digest()
 
 
@@ -116,6 +117,10 @@ def read(path: Path) -> Built:
     if schema.query_type is None:
         raise _unusable(path, "it has no query type")
     return Built(schema, hashlib.sha256(text.encode()).digest())
+
+
+def _canonical(data: Any) -> bytes:
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
 
 
 def _described(path: Path, text: str) -> Built:

@@ -228,8 +228,11 @@ class Schemas:
             flight.call.tell(error)
             self._failed(error, flight.call)
             raise
-        self._adopt(built)
-        return built
+        else:
+            self._adopt(built)
+            return built
+        finally:
+            self._landed(asyncio.get_running_loop(), flight)  # who comes now shall not join what is over
 
     async def _obtained(self, headers: Mapping[str, str] | None) -> Built:
         if self.policy.file is not None:

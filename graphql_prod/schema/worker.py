@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from graphql_prod import clock
 from graphql_prod.errors import renewed
 from graphql_prod.loops import call_on
+from graphql_prod.schema.garbage import no_full_collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +89,9 @@ class Worker:
                 job.waiters -= 1
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            job.run()
+        with no_full_collection():
+            while (job := self._next()) is not None:
+                job.run()
 
     def _next(self) -> Job[Any] | None:
         with self.lock:
