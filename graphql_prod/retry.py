@@ -228,11 +228,9 @@ class Budget:
     _retries: list[int] = field(default_factory=lambda: [0] * (_SLOTS + 1))
 
     def deposit(self, now: float) -> None:
-        """Count a call."""
-        slot = int(now * _SLOTS / self.policy.window)
-        if slot != self._slot:
-            self._forget(slot)
-        self._calls[slot % (_SLOTS + 1)] += 1
+        """Count a call, among those of now if another thread was faster."""
+        self._forget(int(now * _SLOTS / self.policy.window))
+        self._calls[self._slot % (_SLOTS + 1)] += 1
 
     def withdraw(self) -> bool:
         """Count a retry, if one is left; a refusal is counted too."""
@@ -243,14 +241,14 @@ class Budget:
         return True
 
     def balance(self) -> float:
-        """How many retries are left now."""
-        slot = int(clock.monotonic() * _SLOTS / self.policy.window)
-        if slot != self._slot:
-            self._forget(slot)
+        """How many retries are left now; 0 where retries outlive the calls that earned them."""
+        self._forget(int(clock.monotonic() * _SLOTS / self.policy.window))
         earned = self.policy.ratio * sum(self._calls) + self.policy.min_per_second * self.policy.window
-        return earned - sum(self._retries)
+        return max(0.0, earned - sum(self._retries))
 
     def _forget(self, slot: int) -> None:
+        if slot <= self._slot:
+            return
         for passed in range(self._slot + 1, min(slot, self._slot + _SLOTS + 1) + 1):
             self._calls[passed % (_SLOTS + 1)] = self._retries[passed % (_SLOTS + 1)] = 0
         self._slot = slot

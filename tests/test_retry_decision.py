@@ -400,6 +400,27 @@ def test_calls_earn_their_share(time: Fake) -> None:
         assert spend(budget) == expected
 
 
+def test_what_is_left_is_never_less_than_nothing(time: Fake) -> None:
+    """Calls may be forgotten before the retries that they earned: that leaves nothing, not a debt."""
+    budget = Budget(RetryBudget(ratio=1, min_per_second=0))
+    for _ in range(5):
+        budget.deposit(time.now)
+    time.now += 9
+    assert spend(budget) == 5
+    time.now += 3
+    assert budget.balance() == 0
+    assert not budget.withdraw()
+
+
+def test_a_call_of_a_slower_thread_gives_nothing_back(time: Fake) -> None:
+    """A call that is counted after a later one earns its share; what was spent meanwhile stays spent."""
+    budget = Budget(RetryBudget(ratio=0.5, min_per_second=0.2))
+    assert spend(budget) == 2
+    for _ in range(2):
+        budget.deposit(time.now - 1.5)
+    assert spend(budget) == 1
+
+
 def test_a_refusal_is_counted(time: Fake) -> None:
     """Rejections are a number that an operator watches."""
     budget = Budget(RetryBudget(ratio=0, min_per_second=0.1))
