@@ -450,6 +450,25 @@ class TestCancelling:
             await counting.socket_count(0)
             await idles(client)
 
+    async def test_whoever_awaits_the_task_gets_a_cancel_back(
+        self, counting: ScriptedServer, backend: Backend, protocol: Protocol
+    ) -> None:
+        """A deadline around ``await subscription.task`` is one; what unsubscribe() ends, ends normally."""
+        async with client_of(counting.url, backend) as client:
+            subscription = await client.subscribe(COUNT, protocols=protocol)
+            assert subscription.task is not None
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await subscription.task
+            assert subscription.task.cancelled()
+            await idles(client)
+            await stopped_politely(counting)
+            subscription = await client.subscribe(COUNT, protocols=protocol)
+            task = subscription.task
+            assert task is not None
+            subscription.unsubscribe()
+            assert await task is None
+
     async def test_a_step_of_a_stream_that_is_given_up_ends_the_stream(
         self, server: ScriptedServer, backend: Backend, protocol: Protocol
     ) -> None:

@@ -53,6 +53,8 @@ class ProductionSubscription(GraphQLSubscription):
         The task ends normally once the server has been told.
         """
         task = self.task
+        if task is not None and isinstance(self.transport, Door):
+            self.transport.left = task
         super().unsubscribe()
         if task is not None and isinstance(self.transport, Door):
             self.transport.worker.discard()
@@ -85,6 +87,7 @@ class Door:
         "_used",
         "_wish",
         "callbacks",
+        "left",
         "subscription",
         "worker",
     )
@@ -101,6 +104,8 @@ class Door:
         self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None
+        self.left: asyncio.Task[Any] | None = None
+        """The task that ends because unsubscribe() was called; any other cancel is somebody else's."""
 
     def attach(self, subscription: ProductionSubscription, callbacks: ReadThrough) -> None:
         """Tell the door whose it is."""
@@ -264,6 +269,13 @@ class Delivery(Said):
             raise
         finally:
             self._through()
+        if self._was_cancelled():
+            raise asyncio.CancelledError
+
+    def _was_cancelled(self) -> bool:
+        """Whether a cancel has to come out, which the stock object takes for the end that was asked for."""
+        task = self._task
+        return task is not None and task.cancelling() > 0 and task is not self._door.left and not self._cut
 
     async def abandon(self) -> None:
         """It never began."""
