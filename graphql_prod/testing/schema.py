@@ -43,6 +43,10 @@ type Subscription {
 """
 
 
+# Documents whose judgement is kept: validating one costs far more than executing it.
+REMEMBERED = 100
+
+
 class Executor:
     """Executes operations, and counts how often each top-level field really ran."""
 
@@ -67,10 +71,19 @@ class Executor:
     def define(self, sdl: str) -> None:
         """Execute this schema from now on; fields that nothing resolves are null."""
         self._schema = build_schema(sdl)
+        self._checked: dict[str, DocumentNode | list[GraphQLError]] = {}
         self.sdl = sdl
 
     def checked(self, query: str) -> DocumentNode | list[GraphQLError]:
         """The document, or the reasons why it is none of this schema's."""
+        known = self._checked.get(query)
+        if known is None:
+            if len(self._checked) >= REMEMBERED:
+                self._checked.clear()
+            known = self._checked[query] = self._judged(query)
+        return known
+
+    def _judged(self, query: str) -> DocumentNode | list[GraphQLError]:
         try:
             document = parse(query)
         except GraphQLError as error:
