@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -232,6 +233,17 @@ class TestCuts:
         await server.abandoned(1)
         await send(http, proxy)
         await proxy.connections(2)
+
+    async def test_half_close_of_a_client_that_has_just_gone(
+        self, server: ScriptedServer, proxy: FaultyProxy
+    ) -> None:
+        """It is not asked to hear of it."""
+        raw = socket.create_connection((proxy.host, proxy.port))
+        await server.until(lambda: server.connections == 1)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()  # a reset, which the proxy has had no turn to notice
+        proxy.half_close()
+        await proxy.until(lambda: proxy.open == 0)
 
     async def test_half_close(self, server: ScriptedServer, proxy: FaultyProxy) -> None:
         """A half-close is a FIN to the client, whose own bytes still arrive."""

@@ -63,8 +63,9 @@ class Pipe:
             reset(writer.transport)
 
     def half_close(self) -> None:
-        """Send the client a FIN."""
-        self._finish(self._client[1])
+        """Send the client a FIN; nothing if it has just gone."""
+        with contextlib.suppress(OSError):
+            self._finish(self._client[1])
 
     async def run(self, host: str, port: int) -> None:
         """Carry both directions until both have ended or one is broken."""
