@@ -53,6 +53,18 @@ class RetriedQuery(Operation):
         assert not self.server.unused
 
 
+class DrippingQuery(Operation):
+    """Its answer comes in pieces."""
+
+    async def run(self) -> None:
+        self.server.on("Dripping", Answer.drip(chunk=5, pause=0.001))
+        assert (await self.client.query("query Dripping { hello }")).data == HELLO
+
+    async def release(self) -> None:
+        while self.server.unused:  # for a call that was never sent
+            assert (await self.client.query("query Dripping { hello }")).data == HELLO
+
+
 class QueuedQuery(FirstQuery):
     """Waits for the only slot, which another call holds."""
 
@@ -372,6 +384,7 @@ OPERATIONS = [
     FirstQuery,
     NextQuery,
     RetriedQuery,
+    DrippingQuery,
     QueuedQuery,
     GivenSession,
     AuthorizedQuery,
