@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help test lint format demo docs bench build clean
+.PHONY: help test soak lint format demo docs bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
 	@echo "make test [ARGS='-k retry']      the whole test suite"
+	@echo "make soak [SOAK_SEED=8]          an hour of bad weather, or SOAK_SECONDS"
 	@echo "make lint                        formatter, linter, strict types"
 	@echo "make format                      format and fix what can be fixed"
 	@echo "make docs                        what is made of the code: settings, the picture of a trace"
@@ -23,6 +24,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+soak: $(STAMP)
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) SOAK_SEED=$(or $(SOAK_SEED),$$(date +%s)) \
+		$(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,635 @@
+"""Bad weather from a seed: a server and the network before it misbehave, and clients are held to their word.
+
+What is drawn is the trouble and what clients do in it; how the two meet is up to real sockets. A seed
+replays the same trouble, not the same microseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from aiographql.client import GraphQLClientException
+from subscribing import COUNT, PROTOCOLS, onward, value_of
+
+from graphql_prod import (
+    PoolPolicy,
+    ProductionClient,
+    ProductionConfig,
+    RetryPolicy,
+    SchemaPolicy,
+    SubscriptionGap,
+    SubscriptionPolicy,
+    TimeoutPolicy,
+)
+from graphql_prod.testing import Answer, FaultyProxy, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiographql.client import GraphQLSubscriptionEvent
+    from subscribing import Backend
+
+KEY = "Idempotency-Key"
+ECHO = "query Echo($value: String) { echo(value: $value) }"
+ADD = "mutation Add { increment }"
+LATE = 0.25
+"""Seconds by which a call may outlive its deadline, on a loop that is in time."""
+HANGS = 5.0
+"""Seconds beyond its deadline after which a call is given up, and that is a finding."""
+SETTLED = 10.0
+"""Seconds after the end of a mutation until nothing of it can be on its way any more."""
+
+
+class Findings:
+    """What must not be; the first of them ends the run."""
+
+    def __init__(self) -> None:
+        self.list: list[str] = []
+        self.first = asyncio.Event()
+
+    def add(self, text: str) -> None:
+        if len(self.list) < 20:
+            self.list.append(text)
+        self.first.set()
+
+    def check(self, true: object, text: str) -> None:
+        if not true:
+            self.add(text)
+
+
+class Lag:
+    """By how much the loop itself is late: no client can be held to that."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._late: deque[tuple[float, float]] = deque(maxlen=10_000)
+        self._due = self._loop.time()
+
+    async def watch(self) -> None:
+        while True:
+            self._due = self._loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            now = self._loop.time()
+            self.worst = max(self.worst, now - self._due)
+            self._late.append((now, now - self._due))
+            self._due = now
+
+    def since(self, moment: float) -> float:
+        """Seconds by which turns of the loop were late, all together, since a moment on its clock."""
+        # Who asks may have been woken in the same turn as the watch, and before it.
+        total = max(0.0, self._loop.time() - max(self._due, moment))
+        for at, late in reversed(self._late):
+            if at < moment:
+                break
+            total += min(late, at - moment)
+        return total
+
+
+class Ledger:
+    """The numbers of one subscription, which has to say whenever one is missing or comes again."""
+
+    def __init__(self, findings: Findings, name: str, *, resumed: bool, drops: bool) -> None:
+        self.last = -1
+        self.over = False
+        self._findings = findings
+        self._name = name
+        self._resumed = resumed
+        self._drops = drops
+        self._gap = False
+        self._dropped = 0
+
+    def take(self, item: GraphQLSubscriptionEvent | SubscriptionGap) -> None:
+        """In the order in which they come."""
+        self._findings.check(not self.over, f"{self._name}: {item} came after the end")
+        if isinstance(item, SubscriptionGap):
+            self._gap = True
+            self._dropped += item.dropped
+            self._findings.check(
+                self._drops or not item.dropped, f"{self._name}: events were dropped: {item}"
+            )
+            return
+        value, wanted = value_of(item), self.last + 1 + self._dropped
+        begun_again = self._gap and not self._resumed and value == 0
+        told = f"{' after a gap' if self._gap else ''}, {self._dropped} dropped"
+        self._findings.check(
+            value == wanted or begun_again, f"{self._name}: {value} came after {self.last}{told}"
+        )
+        self.last, self._gap, self._dropped = value, False, 0
+
+    def complete(self, to: int) -> None:
+        """The server has said that this was all."""
+        self._findings.check(self.last == to, f"{self._name}: ended in order after {self.last}, not {to}")
+
+
+@dataclass
+class Mutation:
+    """One that was sent, perhaps."""
+
+    keyed: bool
+    ended: float | None = None
+    succeeded: bool = False
+    unsent: bool = False
+    """The client says that it cannot have been executed."""
+    arrivals: int = 0
+    keys: set[str] = field(default_factory=set)
+
+
+class Mutations:
+    """Every mutation has a number; the server's books are held against the client's."""
+
+    def __init__(self, findings: Findings, name: str) -> None:
+        self._findings = findings
+        self._name = name
+        self._open: dict[int, Mutation] = {}
+        self._next = 0
+
+    def begin(self, *, keyed: bool) -> tuple[int, Mutation]:
+        self._next += 1
+        made = self._open[self._next] = Mutation(keyed)
+        return self._next, made
+
+    def arrived(self, server: ScriptedServer) -> None:
+        """Read the server's book, and begin a new one."""
+        for request in server.requests:
+            number = (request.extensions or {}).get("number")
+            if number is None:
+                continue
+            made = self._open.get(number)
+            if made is None:
+                self._findings.add(f"{self._name}: mutation {number} arrived long after its end")
+                continue
+            made.arrivals += 1
+            made.keys.add(request.headers.get(KEY, ""))
+        server.requests.clear()
+
+    def settle(self, now: float) -> None:
+        """Judge those that ended long enough ago."""
+        for number, made in list(self._open.items()):
+            if made.ended is not None and made.ended < now:
+                del self._open[number]
+                self._judge(f"{self._name}: mutation {number}", made)
+
+    def _judge(self, name: str, made: Mutation) -> None:
+        check = self._findings.check
+        check(made.keyed or made.arrivals <= 1, f"{name} arrived {made.arrivals} times")
+        check(not made.succeeded or made.arrivals, f"{name} succeeded and never arrived")
+        check(not (made.unsent and made.arrivals), f"{name} arrived, and its error says it was never sent")
+        if made.keyed and made.arrivals:
+            check(len(made.keys) == 1 and "" not in made.keys, f"{name} came with {len(made.keys)} keys")
+
+
+class World:
+    """A server behind a bad network, for one backend, and the clients before it."""
+
+    def __init__(self, seed: int, backend: Backend, findings: Findings, lag: Lag) -> None:
+        self.backend = backend
+        self.findings = findings
+        self.lag = lag
+        self.done: Counter[str] = Counter()
+        """What has happened, and how often."""
+        self.mutations = Mutations(findings, backend)
+        self.over = False
+        """Nothing new is begun."""
+        self._seed = seed
+        self._server = ScriptedServer()
+        self._loop = asyncio.get_running_loop()
+
+    def chance(self, name: str) -> Random:
+        """Of its own for each who draws: nobody's luck depends on when others drew."""
+        return Random(f"{self._seed} {self.backend} {name}")
+
+    # The run.
+
+    async def run(self, seconds: float) -> None:
+        """Trouble for so long; then it has to come to rest."""
+        await self._start_server()
+        try:
+            async with FaultyProxy(self._server.port) as self._proxy:
+                await self._use_clients(seconds)
+        finally:
+            await self._server.stop()
+        self.mutations.arrived(self._server)
+        self.mutations.settle(float("inf"))
+
+    async def _use_clients(self, seconds: float) -> None:
+        async with self._client(share=False) as plain, self._client(share=True) as shared:
+            async with asyncio.TaskGroup() as actors:
+                for actor in self._actors(plain, shared):
+                    actors.create_task(actor)
+                janitor = actors.create_task(self._keep_books())
+                weather = actors.create_task(self._weather())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self.findings.first.wait()
+                self.over = True
+                weather.cancel()
+                await asyncio.wait({weather})
+                await self._clear_up()
+                await self._recovers(plain)
+                await self._recovers(shared)
+                janitor.cancel()
+            for client in (plain, shared):
+                await self._ends(client)
+
+    def _actors(self, plain: ProductionClient, shared: ProductionClient) -> list[Any]:
+        actors = [
+            self._asks(plain, "asks 1"),
+            self._asks(plain, "asks 2"),
+            self._asks(shared, "asks 3"),
+            self._changes(plain, "changes 1", keyed=False),
+            self._changes(shared, "changes 2", keyed=False),
+            self._changes(plain, "changes 3", keyed=True),
+            self._probes(plain, "probes"),
+        ]
+        for client, drops in ((plain, False), (shared, True)):
+            for resumed in (True, False):
+                name = f"{'shared' if drops else 'plain'}, {'with' if resumed else 'no'} cursor"
+                if resumed or not drops:
+                    actors.append(self._streams(client, f"stream {name}", resumed=resumed, drops=drops))
+                if resumed:
+                    actors.append(self._subscribes(client, f"subscribe {name}", resumed=resumed, drops=drops))
+        return actors
+
+    def _client(self, *, share: bool) -> ProductionClient:
+        config = ProductionConfig(
+            backend=self.backend,
+            retry=RetryPolicy(wait_initial=0.01, wait_max=0.1),
+            timeout=TimeoutPolicy(total=2, attempt=1, connect=0.5, read=0.5, pool=0.5),
+            pool=PoolPolicy(requests=6, keepalive=1, max_age=3),
+            schema=SchemaPolicy(mode="auto" if share else "off", ttl=7),
+            subscriptions=SubscriptionPolicy(
+                ack_timeout=1,
+                ping_interval=0.3,
+                pong_timeout=0.5,
+                wait_initial=0.01,
+                wait_max=0.2,
+                stable_after=0.3,
+                max_queue=5,
+                overflow="drop_oldest" if share else "block",
+                share_connection=share,
+                linger=0.1,
+            ),
+        )
+
+        async def credentials() -> dict[str, str]:
+            await asyncio.sleep(0)
+            return {"Authorization": "Bearer x"}
+
+        provider = credentials if share else None
+        return ProductionClient(self._proxy.url_for("/graphql"), config=config, headers_provider=provider)
+
+    async def _start_server(self) -> None:
+        self._server.tick = 0.01
+        await self._server.start()
+
+    # What has to hold at the end.
+
+    async def _clear_up(self) -> None:
+        proxy = self._proxy
+        proxy.latency, proxy.slicing, proxy.limit_bytes, proxy.refuse = 0.0, None, None, False
+        proxy.reset_connections()
+        proxy.blackhole = False
+        await proxy.up()
+        await self._restart(self.chance("end"), 0)
+        self._server.never_ack = False
+
+    async def _recovers(self, client: ProductionClient) -> None:
+        """In fair weather the next call is answered; a first one may meet what was left of the bad."""
+        view = client.with_options(timeout=10)
+        for _ in range(3):
+            with contextlib.suppress(GraphQLClientException):
+                if (await view.query(ECHO, variables={"value": "again"})).data == {"echo": "again"}:
+                    return
+        self.findings.add(f"{self.backend}: no answer in fair weather, {client.stats()}")
+
+    async def _ends(self, client: ProductionClient) -> None:
+        stats = client.stats()
+        self.done.update(reconnects=stats.reconnects, retries=stats.retries, dropped=stats.dropped)
+        failures = stats.callback_failures
+        self.findings.check(not failures, f"{self.backend}: {failures} callbacks failed")
+        report = await client.shutdown(10)
+        after = client.stats()
+        counts = after.in_flight, after.subscriptions, after.sockets, after.pool.in_use, after.pool.waiting
+        self.findings.check(report.clean, f"{self.backend}: {report}")
+        self.findings.check(not any(counts), f"{self.backend}: left behind: {after}")
+
+    async def _keep_books(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self.mutations.arrived(self._server)
+            self.mutations.settle(self._loop.time() - SETTLED)
+
+    # Those who use a client.
+
+    async def _call(self, what: str, total: float, call: Callable[[], Awaitable[Any]]) -> Any:
+        """A call that must end within its deadline; None if it failed as it may."""
+        begun = self._loop.time()
+        try:
+            async with asyncio.timeout(total + HANGS):
+                answer = await call()
+        except GraphQLClientException as error:
+            self.done[f"{what} failed"] += 1
+            self.done[type(error).__name__] += 1
+            return error
+        except Exception as error:  # noqa: BLE001 -- any other one is the finding
+            self.findings.add(f"{self.backend}: {what} with {total:.3f} s ended in {error!r}")
+            return error
+        finally:
+            late = self._loop.time() - begun - total
+            if late > LATE:
+                late -= self.lag.since(begun + total)
+                self.done["late loop"] += 1
+            text = (
+                f"{self.backend}: {what} outlived its {total:.3f} s by {late:.3f} s on top of the loop's lag"
+            )
+            self.findings.check(late <= LATE, text)
+        self.done[f"{what} answered"] += 1
+        return answer
+
+    async def _asks(self, client: ProductionClient, name: str) -> None:
+        chance, number = self.chance(name), 0
+        while not self.over:
+            number += 1
+            value, total = f"{name} {number}", chance.uniform(0.05, 2)
+            view = client.with_options(timeout=total)
+            if chance.random() < 0.1:
+                await self._given_up(view.query(ECHO, variables={"value": value}), chance.uniform(0, 0.1))
+            else:
+
+                async def ask(view: ProductionClient = view, value: str = value) -> Any:
+                    return await view.query(ECHO, variables={"value": value})
+
+                answer = await self._call("query", total, ask)
+                if not isinstance(answer, Exception):
+                    right = answer.errors or answer.data == {"echo": value}
+                    self.findings.check(right, f"{self.backend}: {value} was answered with {answer.data}")
+            await asyncio.sleep(chance.uniform(0, 0.1))
+
+    async def _given_up(self, call: Awaitable[Any], after: float) -> None:
+        """The caller himself has no more time: he hears of it at once."""
+        with contextlib.suppress(TimeoutError, GraphQLClientException):
+            async with asyncio.timeout(after):
+                await call
+        self.done["given up"] += 1
+
+    async def _changes(self, client: ProductionClient, name: str, *, keyed: bool) -> None:
+        chance = self.chance(name)
+        while not self.over:
+            number, made = self.mutations.begin(keyed=keyed)
+            total = chance.uniform(0.05, 2)
+            retry = RetryPolicy(wait_initial=0.01, wait_max=0.1, idempotency_header=KEY if keyed else None)
+            view = client.with_options(timeout=total, retry=retry)
+
+            async def change(view: ProductionClient = view, number: int = number) -> Any:
+                return await view.query(ADD, extensions={"number": number})
+
+            if chance.random() < 0.1:
+                await self._given_up(change(), chance.uniform(0, 0.1))
+            else:
+                answer = await self._call("mutation", total, change)
+                if isinstance(answer, Exception):
+                    made.unsent = not getattr(answer, "may_have_executed", True)
+                else:
+                    made.succeeded = not answer.errors
+            made.ended = self._loop.time()
+            await asyncio.sleep(chance.uniform(0, 0.1))
+
+    async def _probes(self, client: ProductionClient, name: str) -> None:
+        chance = self.chance(name)
+        while not self.over:
+            timeout = chance.uniform(0.05, 1)
+
+            async def probe(timeout: float = timeout) -> Any:
+                return await client.ready(timeout)
+
+            readiness = await self._call("probe", timeout, probe)
+            self.done[f"ready: {bool(readiness)}"] += 1
+            await asyncio.sleep(chance.uniform(0, 0.5))
+
+    # Those who subscribe.
+
+    def _order(self, chance: Random, *, resumed: bool) -> tuple[int, dict[str, Any]]:
+        to = chance.randint(20, 200) if resumed else chance.randint(5, 50)
+        return to, {
+            "variables": {"from": 0, "to": to},
+            "resume": onward if resumed else None,
+            "protocols": chance.choice(PROTOCOLS),
+        }
+
+    async def _digest(self, chance: Random) -> None:
+        """Most consumers are quick, and none is always."""
+        self.done["events"] += 1
+        if chance.random() < 0.05:
+            await asyncio.sleep(chance.uniform(0, 0.3))
+
+    async def _streams(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
+        chance, name = self.chance(name), f"{self.backend} {name}"
+        while not self.over:
+            to, order = self._order(chance, resumed=resumed)
+            ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
+            try:
+                async with contextlib.aclosing(client.stream(COUNT, gaps=True, **order)) as items:
+                    async for item in items:
+                        ledger.take(item)
+                        self.done["gaps"] += isinstance(item, SubscriptionGap)
+                        if ledger.last == leave_at:
+                            break
+                        await self._digest(chance)
+                    else:
+                        ledger.complete(to)
+                self.done["streams ended"] += 1
+            except GraphQLClientException as error:
+                self.done[f"stream: {type(error).__name__}"] += 1
+            await asyncio.sleep(chance.uniform(0, 0.1))
+
+    async def _subscribes(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
+        chance, name = self.chance(name), f"{self.backend} {name}"
+        while not self.over:
+            to, order = self._order(chance, resumed=resumed)
+            ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            leave = asyncio.Event()
+            leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
+
+            async def take(
+                item: GraphQLSubscriptionEvent | SubscriptionGap,
+                ledger: Ledger = ledger,
+                leave: asyncio.Event = leave,
+                leave_at: int | None = leave_at,
+            ) -> None:
+                ledger.take(item)
+                self.done["gaps"] += isinstance(item, SubscriptionGap)
+                if ledger.last == leave_at:
+                    leave.set()
+                await self._digest(chance)
+
+            try:
+                subscription = await client.subscribe(COUNT, on_data=take, on_gap=take, **order)
+                task, leaving = subscription.task, asyncio.create_task(leave.wait())
+                assert task is not None
+                await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                leaving.cancel()
+                await asyncio.wait({leaving})
+                if task.done():
+                    await task
+                    ledger.complete(to)
+                await subscription.unsubscribe_and_wait()
+                ledger.over = True
+                self.done["subscriptions ended"] += 1
+            except GraphQLClientException as error:
+                ledger.over = True
+                self.done[f"subscription: {type(error).__name__}"] += 1
+            await asyncio.sleep(chance.uniform(0, 0.1))
+
+    # The weather.
+
+    async def _weather(self) -> None:
+        chance = self.chance("weather")
+        kinds = [
+            self._latency,
+            self._slices,
+            self._blackhole,
+            self._limit,
+            self._refuses,
+            self._down,
+            self._resets,
+            self._half_closes,
+            self._restart,
+            self._closes,
+            self._silent,
+            self._answers,
+            self._answers,
+            self._answers,
+        ]
+        while True:
+            await chance.choice(kinds)(chance, chance.uniform(0.05, 1))
+            self.done["troubles"] += 1
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+
+    async def _latency(self, chance: Random, seconds: float) -> None:
+        self._proxy.latency = chance.uniform(0.005, 0.2)
+        await asyncio.sleep(seconds)
+        self._proxy.latency = 0.0
+
+    async def _slices(self, chance: Random, seconds: float) -> None:
+        self._proxy.slicing = chance.randint(5, 60), chance.uniform(0.0005, 0.003)
+        await asyncio.sleep(seconds)
+        self._proxy.slicing = None
+
+    async def _blackhole(self, _: Random, seconds: float) -> None:
+        self._proxy.blackhole = True
+        await asyncio.sleep(2 * seconds)
+        self._proxy.reset_connections()  # TCP never delivers what comes after a hole
+        self._proxy.blackhole = False
+
+    async def _limit(self, chance: Random, seconds: float) -> None:
+        self._proxy.limit_bytes = chance.randint(0, 3000)
+        await asyncio.sleep(seconds)
+        self._proxy.limit_bytes = None
+
+    async def _refuses(self, _: Random, seconds: float) -> None:
+        self._proxy.refuse = True
+        await asyncio.sleep(seconds)
+        self._proxy.refuse = False
+
+    async def _down(self, _: Random, seconds: float) -> None:
+        await self._proxy.down()
+        await asyncio.sleep(seconds)
+        await self._proxy.up()
+
+    async def _resets(self, chance: Random, _: float) -> None:
+        chance.choice([self._proxy.reset_connections, self._server.reset_sockets])()
+
+    async def _half_closes(self, _: Random, seconds: float) -> None:
+        self._proxy.half_close()
+        await asyncio.sleep(seconds)
+        self._proxy.reset_connections()  # what it carries on would be carried for ever
+
+    async def _restart(self, _: Random, seconds: float) -> None:
+        """Another server in its place: it knows of nothing that was before."""
+        await self._server.stop()
+        self.mutations.arrived(self._server)
+        await asyncio.sleep(seconds)
+        self._server = ScriptedServer(port=self._server.port)
+        await self._start_server()
+
+    async def _closes(self, chance: Random, _: float) -> None:
+        await self._server.close_sockets(chance.choice([1000, 1001, 1011, 1012, 1013, 4408, 4499, 4500]))
+
+    async def _silent(self, _: Random, seconds: float) -> None:
+        self._server.never_ack = True
+        self._server.reset_sockets()
+        await asyncio.sleep(2 * seconds)
+        self._server.never_ack = False
+        self._server.reset_sockets()
+
+    async def _answers(self, chance: Random, _: float) -> None:
+        self._server.script(*(bad_answer(chance) for _ in range(chance.randint(1, 6))))
+
+
+def bad_answer(chance: Random) -> Answer:
+    """One of the ways in which a server fails, the operation executed or not."""
+    executes = chance.random() < 0.5
+    return chance.choice(
+        [
+            Answer.page(chance.choice([429, 500, 502, 503, 504]), execute=executes),
+            Answer.graphql(503, errors=["busy"], execute=executes),
+            Answer.login_page(execute=executes),
+            Answer.redirect("http://127.0.0.1:9/", execute=executes),
+            Answer.reset("before", execute=executes),
+            Answer.reset("headers", execute=executes),
+            Answer.reset("body", execute=executes),
+            Answer.disconnect(execute=executes),
+            Answer.truncated(execute=executes),
+            Answer.garbage(execute=executes),
+            Answer.hang(execute=executes),
+            Answer.drip(chunk=8, pause=0.005),
+            Answer(delay=chance.uniform(0, 1)),
+            Answer(headers={"Connection": "close"}),
+        ]
+    )
+
+
+class Ground:
+    """What a process holds: looked at once a second."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, int, int]] = []
+        """Memory in MB, tasks, descriptors."""
+
+    async def watch(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            self.samples.append((memory(), len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))))
+
+    def growth(self) -> list[float]:
+        """From the second fifth to the last one, of the lowest: spikes come and go, what leaks stays."""
+        fifth = len(self.samples) // 5
+        before, after = self.samples[fifth : 2 * fifth], self.samples[-fifth:]
+        lowest = [[min(column) for column in zip(*part, strict=True)] for part in (before, after)]
+        return [last - first for first, last in zip(*lowest, strict=True)]
+
+
+def memory() -> float:
+    """MB that the process has in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@contextlib.asynccontextmanager
+async def in_background(*watches: Any) -> AsyncIterator[None]:
+    """Run them as long as the block."""
+    tasks = [asyncio.create_task(watch) for watch in watches]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
