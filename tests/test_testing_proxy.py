@@ -257,6 +257,19 @@ class TestCuts:
         writer.close()
         await writer.wait_closed()
 
+    async def test_no_connection_is_lost_that_is_half_accepted(self, server: ScriptedServer) -> None:
+        """Whoever stops listens no more, and has ended every connection: none is left open and forgotten."""
+        for turns in range(6):
+            for listening in (FaultyProxy(server.port), ScriptedServer()):
+                async with listening:
+                    with socket.create_connection((listening.host, listening.port)) as raw:
+                        for _ in range(turns):
+                            await asyncio.sleep(0)
+                        await (listening.down() if isinstance(listening, FaultyProxy) else listening.stop())
+                        raw.setblocking(False)
+                        with contextlib.suppress(ConnectionResetError):
+                            await asyncio.wait_for(drain(raw, bytearray()), 5)
+
     async def test_down_and_up(
         self, server: ScriptedServer, proxy: FaultyProxy, http: aiohttp.ClientSession
     ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from .delivery import stop_listening
 from .facts import Facts
 from .pipe import Pipe, Weather
 
@@ -130,7 +131,7 @@ class FaultyProxy(Facts):
         """Stop listening, so that connecting is refused, and reset every open connection."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
+            await stop_listening(listener)
         tasks = list(self._pipes.values())
         self.reset_connections()
         if tasks:

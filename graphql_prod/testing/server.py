@@ -7,6 +7,7 @@ from typing import Self
 
 from aiohttp import web
 
+from .delivery import stop_listening
 from .scripting import ScriptedHTTP
 from .websocket import ScriptedSockets
 
@@ -87,7 +88,7 @@ class ScriptedServer(ScriptedSockets, ScriptedHTTP):
             return
         listener, self._listener = self._listener, None
         self._stopping = True
-        listener.close()
+        await stop_listening(listener)
         await self._drop(self._web)
         await listener.wait_closed()
 
