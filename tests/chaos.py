@@ -229,8 +229,7 @@ class World:
                     async with asyncio.timeout(seconds):
                         await self.findings.first.wait()
                 self.over = True
-                weather.cancel()
-                await asyncio.wait({weather})
+                await weather  # a trouble comes to its end, and leaves nothing half done
                 await self._clear_up()
                 await self._recovers(plain)
                 await self._recovers(shared)
@@ -508,7 +507,7 @@ class World:
             self._answers,
             self._answers,
         ]
-        while True:
+        while not self.over:
             await chance.choice(kinds)(chance, chance.uniform(0.05, 1))
             self.done["troubles"] += 1
             await asyncio.sleep(chance.uniform(0.05, 0.6))
