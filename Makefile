@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVERS := tests/interop/servers
+NODE_STAMP := $(SERVERS)/node_modules/.installed
 ARGS ?=
 
-.PHONY: help test soak lint format demo docs bench build clean
+.PHONY: help test interop compatibility soak lint format demo docs bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
 	@echo "make test [ARGS='-k retry']      the whole test suite"
 	@echo "make soak [SOAK_SEED=8]          an hour of bad weather, or SOAK_SECONDS"
+	@echo "make interop                     the JavaScript servers that some tests need (npm)"
+	@echo "make compatibility               docs/compatibility.md, from a run against real servers and proxies"
 	@echo "make lint                        formatter, linter, strict types"
 	@echo "make format                      format and fix what can be fixed"
 	@echo "make docs                        what is made of the code: settings, the picture of a trace"
@@ -23,7 +27,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# No lock file: it would hold the addresses of whatever registry it was made with. Scripts of packages do not run.
+$(NODE_STAMP): $(SERVERS)/package.json
+	cd $(SERVERS) && npm install --no-package-lock --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
+	@touch $@
+
+interop: $(NODE_STAMP)
+
+# A test that fails is a cell that says so, and the last command fails.
+compatibility: $(STAMP) $(NODE_STAMP)
+	-REQUIRE_PROGRAMS=1 $(BIN)/python -m pytest -n auto --dist loadgroup -q tests/interop \
+		-o junit_family=xunit1 --junitxml=build/interop.xml $(ARGS)
+	$(BIN)/python docs/compatibility.py build/interop.xml
 
 soak: $(STAMP)
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) SOAK_SEED=$(or $(SOAK_SEED),$$(date +%s)) \
@@ -54,4 +71,4 @@ build: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build $(SERVERS)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache

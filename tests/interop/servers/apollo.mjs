@@ -1,0 +1,28 @@
+// Apollo Server on Express, its subscriptions over graphql-ws as its documentation says.
+import { createServer } from 'node:http';
+import { ApolloServer } from '@apollo/server';
+import { ApolloServerPluginDrainHttpServer } from '@apollo/server/plugin/drainHttpServer';
+import { expressMiddleware } from '@as-integrations/express5';
+import express from 'express';
+import { useServer } from 'graphql-ws/use/ws';
+import { WebSocketServer } from 'ws';
+import { schema, serve, welcome } from './common.mjs';
+
+const app = express();
+const server = createServer(app);
+const sockets = new WebSocketServer({ server, path: '/graphql' });
+const subscriptions = useServer({ schema, onConnect: (context) => welcome(context.connectionParams) }, sockets);
+const apollo = new ApolloServer({
+  schema,
+  stopOnTerminationSignals: false,
+  introspection: true,
+  includeStacktraceInErrorResponses: false,
+  logger: { debug() {}, info() {}, warn() {}, error() {} },
+  plugins: [
+    ApolloServerPluginDrainHttpServer({ httpServer: server }),
+    { serverWillStart: async () => ({ drainServer: () => subscriptions.dispose() }) },
+  ],
+});
+await apollo.start();
+app.use('/graphql', express.json(), expressMiddleware(apollo));
+serve(server, () => apollo.stop());
