@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -65,3 +66,17 @@ def test_page_names_every_variable(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     texts = {"GRAPHQL_PROD_AUTH_ERROR_CODES", "GRAPHQL_PROD_RETRY__ERROR_CODES"}
     files = {name for name in names if name.endswith("_FILE")}
     assert set(names) - named <= {"GRAPHQL_PROD_HEADERS", "GRAPHQL_PROD_OPERATIONS"} | texts | files
+
+
+def test_compatibility_was_looked_at_with_the_pinned_versions() -> None:
+    """`make compatibility` was run after the last change of what servers are tried with; and all was well."""
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| (\S+) \| ([\d.]+) \|$", page, re.MULTILINE))
+    package = json.loads((ROOT / "tests" / "interop" / "servers" / "package.json").read_text())
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pins.update(package["dependencies"])
+    known = {name: number for name, number in shown.items() if name in pins}
+    assert {"strawberry-graphql", "ariadne", "@apollo/server", "graphql-ws", "aiohttp"} <= set(known)
+    assert known == {name: pins[name] for name in known}
+    assert "✔" in page
+    assert "✘" not in page
