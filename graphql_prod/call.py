@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
 
     from graphql_prod.exchange import Exchange
+    from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Schedule
     from graphql_prod.telemetry.observer import CallWatch
     from graphql_prod.timeouts import TimeoutPolicy
@@ -52,6 +53,7 @@ class Call:
         "fate",
         "last_error",
         "limit",
+        "owner",
         "parent",
         "parts",
         "request",
@@ -66,11 +68,20 @@ class Call:
         "watch",
     )
 
-    def __init__(self, settings: CallSettings, parent: Call | None, *, silent: bool = False) -> None:
+    def __init__(
+        self,
+        settings: CallSettings,
+        parent: Call | None,
+        owner: Lifecycle | None = None,
+        *,
+        silent: bool = False,
+    ) -> None:
         self.settings = settings
         self.parent = parent
         self.started = clock.monotonic()
-        self.silent: bool = silent if parent is None else parent.silent
+        self.owner = owner
+        """Whose call it is: one client may be used inside a call of another."""
+        self.silent: bool = silent or (parent is not None and parent.silent and parent.owner is owner)
         """True for what the client does for itself: not counted nor waited for, and limited as a whole."""
         self.limit = asyncio.timeout(None if self.silent else settings.timeout.total)
         self.task = asyncio.current_task()
@@ -218,9 +229,9 @@ CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
 class Group:
     """A call that is made of one query and work of its own around it (decoding)."""
 
-    def __init__(self, settings: CallSettings) -> None:
+    def __init__(self, settings: CallSettings, owner: Lifecycle) -> None:
         parent = CURRENT.get()
-        self._call = Call(settings, None if parent is None or parent.done else parent)
+        self._call = Call(settings, None if parent is None or parent.done else parent, owner)
         self._call.parts = True
 
     def __enter__(self) -> None:

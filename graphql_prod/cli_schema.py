@@ -39,16 +39,18 @@ def run(options: argparse.Namespace) -> int:
     try:
         client = ProductionClient.from_config(options.config)
         schema = asyncio.run(_introspected(client))
-        text = print_schema(schema) + "\n"
-        if options.output not in (None, "-"):
+        text = (print_schema(schema) + "\n").encode()
+        if options.output in (None, "-"):
+            _print(text)
+        else:
             _save(Path(options.output), text)
             saved = f"{len(schema.type_map)} types of {host_of(client.endpoint)} saved in {options.output}"
             print(saved, file=sys.stderr)
-            return 0
-    except (GraphQLClientException, OSError, ValueError) as error:
+    except BrokenPipeError:
+        raise
+    except (GraphQLClientException, OSError, ValueError, RuntimeError) as error:
         print(f"no schema saved: {error}", file=sys.stderr)
         return 1
-    print(text, end="")
     return 0
 
 
@@ -61,15 +63,24 @@ async def _introspected(client: ProductionClient) -> GraphQLSchema:
         raise no_schema(answer, error, host_of(client.endpoint)) from error
 
 
-def _save(path: Path, text: str) -> None:
+def _print(text: bytes) -> None:
+    """In UTF-8, which is what ``schema.file`` is, whatever the terminal's encoding."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def _save(path: Path, text: bytes) -> None:
     """Write a file at once: a program that reads it meanwhile finds the old one or the new one, whole."""
-    path = path.resolve()
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text)
         return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    path = path.resolve()
+    draft = path.with_name(f".graphql_prod.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(text)
         if path.exists():
             shutil.copymode(path, draft)
         draft.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
@@ -151,8 +152,9 @@ class ProductionClient(GraphQLClient):
         self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         lifecycle.schemas = schemas = self._prod.schemas
-        schemas.fetch, schemas.guard = self.introspect, self._prod.transport.guard
-        schemas.overridden = type(self).get_schema is not ProductionClient.get_schema
+        # Looked up when it is needed: programs put methods of their own in the place of ours.
+        schemas.fetch = lambda headers: self.introspect(headers=headers)
+        schemas.guard = self._prod.transport.guard
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
             endpoint,
@@ -291,7 +293,7 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
     ) -> T:
         """:meth:`query`, with the data decoded; a decoding error carries the facts of the call too."""
-        with Group(self._prod_settings):
+        with Group(self._prod_settings, self._prod.lifecycle):
             return await super().query_data_as(
                 request,
                 result_type,
@@ -335,7 +337,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: ``schema.file`` cannot be used.
         :raises GraphQLClientException: what :meth:`introspect` raises.
         """
-        return await self._prod.schemas.get(refresh, headers, self._prod_settings)
+        return await self._prod.schemas.get(refresh, self._over_the_views(headers), self._prod_settings)
 
     async def validate(
         self,
@@ -359,17 +361,17 @@ class ProductionClient(GraphQLClient):
         schemas, wanted = self._prod.schemas, self._prod_settings.validate
         if not force and not (request.validate and (schemas.validates if wanted is None else wanted)):
             return
-        if schema is None and not schemas.overridden and schemas.fits(request.query):
-            return
-        if schema is None and schemas.overridden:
-            schema = await self.get_schema(headers=headers or request.headers)
-        await schemas.check(
-            request.query,
-            schema,
-            headers or request.headers,
-            self._prod_settings,
-            strict=force,
-        )
+        if schema is None:
+            own = "get_schema" not in self.__dict__ and type(self).get_schema is _GET_SCHEMA
+            if own and schemas.fits(request.query):
+                return
+            headers = headers or request.headers
+            if not own:
+                schema = await schemas.theirs(partial(self.get_schema, headers=headers), strict=force)
+                if schema is None:
+                    return
+            headers = self._over_the_views(headers)
+        await schemas.check(request.query, schema, headers, self._prod_settings, strict=force)
 
     async def subscribe(
         self,
@@ -531,7 +533,7 @@ class ProductionClient(GraphQLClient):
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
-        with Group(self._prod_settings):
+        with Group(self._prod_settings, self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile
         return Wish(
@@ -641,6 +643,10 @@ class ProductionClient(GraphQLClient):
             self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}
         )
 
+    def _over_the_views(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+        view = self._prod_settings.headers
+        return layered(view, headers or {}, self._prod.header_names) if view else headers
+
     def _prepared(
         self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
     ) -> tuple[GraphQLRequest, dict[str, str] | None]:
@@ -653,3 +659,6 @@ class ProductionClient(GraphQLClient):
         if not headers:
             return prepared(request, own), None
         return prepared(request, own), aligned(headers, {**spellings(own), **names})
+
+
+_GET_SCHEMA = ProductionClient.get_schema

@@ -21,6 +21,7 @@ from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from contextvars import Token
 
     import tenacity
     from aiographql.client import GraphQLRequest, GraphQLResponse
@@ -119,7 +120,7 @@ class ProductionTransport(GraphQLTransport):
             they are given beside it.
         """
         parent = CURRENT.get()
-        call = Call(settings, None if parent is None or parent.done else parent)
+        call = Call(settings, None if parent is None or parent.done else parent, self._lifecycle)
         call.subject = subject
         token = None
         if self.observer is not None and subject is not None:
@@ -149,7 +150,7 @@ class ProductionTransport(GraphQLTransport):
             call.done = True
             self._lifecycle.leave(call)
             if token is not None:
-                CURRENT.reset(token)
+                _reset(token)
             if call.parent is not None:
                 call.parent.absorb(call)
             call.let_go()
@@ -189,6 +190,7 @@ class ProductionTransport(GraphQLTransport):
                 attempt = of_exception(error, _exchange(call), call, self.host)
             else:
                 if _is_clean(response, call):
+                    call.status = None
                     return response
                 attempt = of_answer(response, _exchange(call), call, self.host)
             call.status, call.exchange = _exchange(call).status, None
@@ -341,6 +343,13 @@ class ProductionTransport(GraphQLTransport):
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
         return await self._lifecycle.pause(wait)
+
+
+def _reset(token: Token[Call | None]) -> None:
+    try:
+        CURRENT.reset(token)
+    except ValueError:  # what was left of a loop is collected, in a context of somebody else's
+        return
 
 
 def _is_clean(response: GraphQLResponse, call: Call) -> bool:

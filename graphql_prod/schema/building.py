@@ -65,7 +65,10 @@ def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchem
 
 def introspected(data: Any) -> tuple[GraphQLSchema, bytes]:
     """The schema that an introspection's data describe, and its fingerprint; else any exception."""
-    return build_client_schema(data), fingerprint(data)
+    schema = build_client_schema(data)
+    if schema.query_type is None:
+        raise TypeError("it has no query type")
+    return schema, fingerprint(data)
 
 
 def stamp_of(path: Path) -> object:
@@ -105,22 +108,32 @@ def read(path: Path) -> Built:
 
     :raises ConfigurationError: it cannot be read, or is neither; the text names line and column.
     """
+    if stamp_of(path) is not None and not path.is_file():
+        raise _unusable(path, "it is no regular file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise _unusable(path, "it is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise _unusable(path, f"it cannot be read: {getattr(error, 'strerror', error)}") from None
-    if text.lstrip().startswith("{"):
-        return _described(path, text)
-    schema = _defined(path, text)
+    try:
+        if text.lstrip().startswith("{"):
+            return _described(path, text)
+        schema = _defined(path, text)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise _unusable(path, f"it makes no schema: {error}") from error
     if schema.query_type is None:
         raise _unusable(path, "it has no query type")
-    return Built(schema, hashlib.sha256(text.encode()).digest())
+    return Built(schema, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
 
 def _canonical(data: Any) -> bytes:
-    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # half a character, a number of more than 64 bits
+        return json.dumps(data, sort_keys=True).encode()
 
 
 def _described(path: Path, text: str) -> Built:
@@ -132,10 +145,7 @@ def _described(path: Path, text: str) -> Built:
     data = data.get("data", data)
     if not isinstance(data, dict) or not isinstance(data.get("__schema"), dict):
         raise _unusable(path, "its JSON is no introspection: there is no __schema in it")
-    try:
-        return Built(*introspected(data))
-    except Exception as error:
-        raise _unusable(path, f"its introspection makes no schema: {error}") from error
+    return Built(*introspected(data))
 
 
 def _defined(path: Path, text: str) -> GraphQLSchema:

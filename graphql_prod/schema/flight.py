@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from graphql_prod.call import CallSettings
+    from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
 
 
@@ -25,8 +26,8 @@ class FlightCall(Call):
 
     __slots__ = ("news", "wait_until")
 
-    def __init__(self, settings: CallSettings) -> None:
-        super().__init__(settings, None, silent=True)
+    def __init__(self, settings: CallSettings, owner: Lifecycle) -> None:
+        super().__init__(settings, None, owner, silent=True)
         self.parts, self.task = True, None
         self.wait_until = 0.0
         self.news = asyncio.get_running_loop().create_future()
@@ -52,6 +53,7 @@ class Flight:
     def __init__(
         self,
         settings: CallSettings,
+        client: Lifecycle,
         work: Callable[[Flight], Coroutine[None, None, Built]],
         *,
         background: bool,
@@ -60,7 +62,7 @@ class Flight:
         self.waiters = 0
         # A refresh has nothing of the call that happened to begin it.
         context = contextvars.Context() if background else contextvars.copy_context()
-        self.call = FlightCall(settings)
+        self.call = FlightCall(settings, client)
         if background:
             self.call.limit = asyncio.timeout(settings.timeout.total)
         context.run(CURRENT.set, self.call)

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,28 +18,52 @@ if TYPE_CHECKING:
 
 # Young generations, which take less than a millisecond, are collected as ever. No program gets so far.
 _NEVER = 1_000_000_000
+# Seconds without one, at most: what a busy program leaves to the collector meanwhile has to fit into memory.
+_LONGEST = 2.0
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _holders = 0
+_since = 0.0
 _before = gc.get_threshold()
 
 
 @contextlib.contextmanager
 def no_full_collection() -> Iterator[None]:
-    """Hold full collections off, in the whole process, until the last of those who ask for it has ended."""
-    global _holders, _before
+    """Hold full collections off, in the whole process, until the last who asks for it has ended, or 2 s."""
+    global _holders
     with _lock:
-        if _holders == 0:
-            _before = gc.get_threshold()
-            gc.set_threshold(*_before[:2], _NEVER)
         _holders += 1
+        if _holders == 1:
+            _hold()
     try:
         yield
     finally:
         with _lock:
             _holders -= 1
             if _holders == 0:
-                _restore()
+                _release()
+
+
+def _hold() -> None:
+    global _before, _since
+    now = gc.get_threshold()
+    if now[2] != _NEVER:  # a program that saves and restores them may have kept ours
+        _before = now
+    _since = time.monotonic()
+    gc.set_threshold(*_before[:2], _NEVER)
+    gc.callbacks.append(_look)
+
+
+def _look(_phase: str, _facts: dict[str, int]) -> None:
+    """Called by the collector, at young collections too; in whatever thread, so without a lock."""
+    if time.monotonic() - _since > _LONGEST:
+        _restore()
+
+
+def _release() -> None:
+    with contextlib.suppress(ValueError):  # the program has cleared the list
+        gc.callbacks.remove(_look)
+    _restore()
 
 
 def _restore() -> None:
@@ -46,12 +71,12 @@ def _restore() -> None:
         gc.set_threshold(*_before)
 
 
-def _begin_anew() -> None:
-    """In a child that was forked: the thread is not there to end it."""
+def _in_a_child() -> None:
+    """The thread that would end it was not forked."""
     global _holders, _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _holders = 0
-    _restore()
+    _release()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_in_a_child)

@@ -75,7 +75,7 @@ class Memory:
         self._looked = False
         self._once = Generation()
         self._again = Generation()
-        self._pending: dict[str, Job[Verdict]] = {}
+        self._pending: dict[tuple[int, str], Job[Verdict]] = {}
 
     def find(self, document: str) -> tuple[Verdict, int] | None:
         """What is known of a document, at the price of a look-up."""
@@ -111,17 +111,19 @@ class Memory:
             found = self._once.find(document) or self._again.find(document)
             if found is not None:
                 return found[0]
-            job = self._pending.get(document)
+            key = (self._worker.life, document)
+            job = self._pending.get(key)
             begin = job is None
             if job is None:
-                job = Job(partial(self._judge, schema, document), partial(self._pending.pop, document, None))
-                self._pending[document] = job
+                job = Job(partial(self._judge, schema, key), partial(self._pending.pop, key, None))
+                self._pending[key] = job
             job.waiters += 1
         if begin:
             self._worker.submit(job)
         return await self._worker.result(job)
 
-    def _judge(self, schema: GraphQLSchema, document: str) -> Verdict:
+    def _judge(self, schema: GraphQLSchema, key: tuple[int, str]) -> Verdict:
+        _, document = key
         try:
             if not self._looked:
                 self._look_at(schema)
@@ -131,7 +133,7 @@ class Memory:
             return verdict
         finally:
             with self._worker.lock:
-                self._pending.pop(document, None)
+                self._pending.pop(key, None)
 
     def _look_at(self, schema: GraphQLSchema) -> None:
         found, flaws = fit(schema)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from aiographql.client import GraphQLRequestException
+
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.schema.building import NoSchemaError
 
@@ -31,6 +33,8 @@ def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[s
         if not 400 <= status < 500 or status in _PASSING:
             return None
         return Refusal.FOR_NOW if status == _UNAUTHORIZED else Refusal.FOR_GOOD
+    if type(error) is GraphQLRequestException and isinstance(error.response.json.get("errors"), list):
+        return Refusal.FOR_NOW  # somebody's transport hides the status: it may be a server that is down
     if not isinstance(error, NoSchemaError) or (status is not None and status >= 500) or status in _PASSING:
         return None
     passing = status == _UNAUTHORIZED or error.codes & (_MISHAPS | auth_codes)

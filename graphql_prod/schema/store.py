@@ -53,7 +53,7 @@ class Schemas:
 
     :ivar known: the schema in use, or None.
     :ivar due: when it has to be asked for anew, on the clock in use.
-    :ivar fetch: the client's own ``introspect``.
+    :ivar fetch: the client's ``introspect``, which may be somebody's own.
     :ivar guard: runs something as a call, within its deadline.
     """
 
@@ -72,8 +72,6 @@ class Schemas:
         self.known = given
         self.due = math.inf
         self.worker = Worker()
-        self.overridden = False
-        """True where a class of the user's has a ``get_schema`` of its own."""
         self._client = client
         self._settings = settings
         self._since: float | None = None
@@ -120,6 +118,22 @@ class Schemas:
                 if schema is None:
                     return
         await self._memory_of(schema).check(schema, document)
+
+    async def theirs(
+        self, ask: Callable[[], Awaitable[GraphQLSchema]], *, strict: bool
+    ) -> GraphQLSchema | None:
+        """The schema of a ``get_schema`` that is not ours; None where calls go on without."""
+        lenient = not strict and self.policy.mode == "auto"
+        if lenient and self._refused:
+            if clock.monotonic() >= self.due:
+                self._refresh()
+            return self.known
+        try:
+            return await ask()
+        except Exception:
+            if lenient and self._refused:
+                return None
+            raise
 
     async def get(
         self, refresh: bool, headers: Mapping[str, str] | None, settings: CallSettings
@@ -169,8 +183,7 @@ class Schemas:
     ) -> GraphQLSchema | None:
         """The schema, be it an old one; None where calls go on without."""
         lenient = not strict and self.policy.mode == "auto"
-        call = CURRENT.get()
-        if call is not None and call.silent:
+        if self._inside(CURRENT.get()):
             return None  # part of what brings the schema
         if self.known is not None or (lenient and self._refused):
             if clock.monotonic() >= self.due:
@@ -183,10 +196,14 @@ class Schemas:
                 return None
             raise
 
+    def _inside(self, call: Call | None) -> bool:
+        """Whether a call is part of what brings the schema."""
+        return call is not None and call.silent and call.owner is self._client
+
     async def _flown(self, headers: Mapping[str, str] | None, settings: CallSettings) -> GraphQLSchema:
         """A schema that the server, or the file, has now."""
         call = CURRENT.get()
-        if call is not None and call.silent:
+        if self._inside(call):
             raise GraphQLIntrospectionException(
                 "introspect() asked for the schema that it is to bring itself"
             )
@@ -200,7 +217,7 @@ class Schemas:
         finally:
             unwanted = not flight.background or self._client.state != "open"
             if not flight.waiters and unwanted:
-                self._landed(loop, flight)
+                self._landed(flight)
                 flight.task.cancel()
         return built.schema
 
@@ -211,11 +228,14 @@ class Schemas:
 
     def _begin(self, headers: Mapping[str, str] | None, *, background: bool) -> Flight:
         loop, work = asyncio.get_running_loop(), partial(self._fly, headers)
-        flight = self._flights[loop] = Flight(self._settings, work, background=background)
-        flight.task.add_done_callback(lambda _: self._landed(loop, flight))
+        for ended in [each for each in list(self._flights) if each.is_closed()]:
+            self._flights.pop(ended, None)
+        flight = self._flights[loop] = Flight(self._settings, self._client, work, background=background)
+        flight.task.add_done_callback(lambda _: self._landed(flight))
         return flight
 
-    def _landed(self, loop: asyncio.AbstractEventLoop, flight: Flight) -> None:
+    def _landed(self, flight: Flight) -> None:
+        loop = flight.task.get_loop()
         if self._flights.get(loop) is flight:
             del self._flights[loop]
         if flight.task.done() and not flight.task.cancelled():
@@ -223,7 +243,7 @@ class Schemas:
 
     async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
         try:
-            built = await flight.limited(self._obtained(headers), self._client.host)
+            built = await flight.limited(self._uncancelled(headers), self._client.host)
         except Exception as error:
             flight.call.tell(error)
             self._failed(error, flight.call)
@@ -232,12 +252,25 @@ class Schemas:
             self._adopt(built)
             return built
         finally:
-            self._landed(asyncio.get_running_loop(), flight)  # who comes now shall not join what is over
+            self._landed(flight)  # who comes now shall not join what is over
+            flight.call.done = True
+            flight.call.let_go()
+
+    async def _uncancelled(self, headers: Mapping[str, str] | None) -> Built:
+        try:
+            return await self._obtained(headers)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise GraphQLIntrospectionException(
+                "The introspection was cancelled by something it waited for"
+            ) from error
 
     async def _obtained(self, headers: Mapping[str, str] | None) -> Built:
         if self.policy.file is not None:
             return await self.worker.run(partial(self._read, self.policy.file))
-        schema = await self.fetch(headers=None if headers is None else dict(headers))
+        schema = await self.fetch(None if headers is None else dict(headers))
         return building.Built(schema, self._fingerprints.get(schema))
 
     def _read(self, path: Path) -> Built:
@@ -304,7 +337,7 @@ class Schemas:
         )
 
     def _tell_stale(self, error: Exception) -> None:
-        reason = what_failed(error, self._client.host)
+        reason = what_failed(error, self._client.host).rstrip(".")
         kept = self.policy.stale_if_error
         logger.warning(
             "the schema of %s could not be refreshed: %s. %s",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakSet
 
 from graphql_prod import clock
 from graphql_prod.errors import renewed
@@ -52,7 +54,14 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.begin_anew()
+        _workers.add(self)
+
+    def begin_anew(self) -> None:
+        """As new, without the jobs that there are: in a child that was forked nobody does them."""
+        # May be taken again by the thread that holds it: the collector may end a coroutine of ours then.
+        self.lock = threading.RLock()
+        self.life = os.getpid()
         self._jobs: deque[Job[Any]] = deque()
         self._thread: threading.Thread | None = None
 
@@ -103,3 +112,14 @@ class Worker:
                     job.dropped()
             self._thread = None
             return None
+
+
+_workers: WeakSet[Worker] = WeakSet()
+
+
+def _in_a_child() -> None:
+    for worker in list(_workers):
+        worker.begin_anew()
+
+
+os.register_at_fork(after_in_child=_in_a_child)
