@@ -50,6 +50,11 @@ async def asked_so_often(server: ScriptedServer, n: int) -> None:
     await server.until(lambda: asked(server) >= n, lambda: f"{n} introspections, came {asked(server)}")
 
 
+async def landed() -> None:
+    """Wait until nothing brings a schema any more."""
+    await until(lambda: not any("graphql_prod schema" in task.get_name() for task in asyncio.all_tasks()))
+
+
 async def a_few_rounds() -> None:
     """Let tasks that were just made run until they wait for something else than each other."""
     for _ in range(20):
@@ -66,19 +71,19 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 async def warned(caplog: pytest.LogCaptureFixture, n: int) -> None:
     """Wait until the client has warned so often, and what it warned of is over."""
     await until(lambda: len(warnings_of(caplog)) >= n, lambda: f"{n} warnings: {caplog.text}")
-    await a_few_rounds()
+    await landed()
 
 
 async def renewed(client: ProductionClient) -> None:
     """Wait until the client has a schema of this moment on the clock, and what brought it is over."""
     await until(lambda: client.stats().schema_age == 0, lambda: f"it; age: {client.stats().schema_age}")
-    await a_few_rounds()
+    await landed()
 
 
 async def dropped(client: ProductionClient) -> None:
     """Wait until the client knows no schema any more, and what came of that is over."""
     await until(lambda: client.stats().schema_age is None)
-    await a_few_rounds()
+    await landed()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> str:

@@ -193,7 +193,7 @@ async def test_a_refusal_behind_a_transport_that_hides_the_status(server: Script
 
 async def test_a_schema_that_nothing_can_be_asked_of(server: ScriptedServer) -> None:
     """Is none: with mode auto calls go on, and are not all refused."""
-    schema = {
+    schema: dict[str, Any] = {
         "queryType": None,
         "mutationType": None,
         "subscriptionType": None,

@@ -31,6 +31,7 @@ from schema_world import (
     asked_so_often,
     client_of,
     dropped,
+    landed,
     requested,
     said,
     warned,
@@ -624,7 +625,8 @@ class TestAuto:
             for n in range(1, 4):
                 assert (await client.query(HELLO)).data == HELLO_DATA
                 await asked_so_often(server, n)
-                for _ in range(3):  # it has been answered by then
+                await landed()
+                for _ in range(3):
                     assert (await client.query(HELLO)).data == HELLO_DATA
                 hand.now += 61
             assert asked(server) == 3
@@ -671,7 +673,8 @@ class TestAuto:
                 hand.now += 0.2
                 await client.query(HELLO)
                 await asked_so_often(server, n + 1)
-                await calls()  # what was asked has been answered by then
+                await landed()
+                await calls()
             assert len(warnings_of(caplog)) == 1
             server.always(None, INTROSPECTION)
             hand.now += 8.1

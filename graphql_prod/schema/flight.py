@@ -68,7 +68,8 @@ class Flight:
         context.run(CURRENT.set, self.call)
         loop = asyncio.get_running_loop()
         # Not create_task(): an eager factory would run it before anybody knows of it.
-        self.task = asyncio.Task(work(self), loop=loop, context=context)
+        name = f"graphql_prod schema of {client.host}"
+        self.task = asyncio.Task(work(self), loop=loop, name=name, context=context)
 
     async def limited(self, work: Awaitable[Built], host: str) -> Built:
         """Do the work; one that nobody waits for within its own limit.
