@@ -40,6 +40,8 @@ ECHO = "query Echo($value: String) { echo(value: $value) }"
 ADD = "mutation Add { increment }"
 LATE = 0.25
 """Seconds by which a call may outlive its deadline, on a loop that is in time."""
+STALL = 0.03
+"""Seconds of lateness that are no more the busy loop's usual ones."""
 HANGS = 5.0
 """Seconds beyond its deadline after which a call is given up, and that is a finding."""
 SETTLED = 10.0
@@ -82,13 +84,14 @@ class Lag:
             self._due = now
 
     def since(self, moment: float) -> float:
-        """Seconds by which turns of the loop were late, all together, since a moment on its clock."""
+        """Seconds for which the loop stood still, all together, since a moment on its clock."""
         # Who asks may have been woken in the same turn as the watch, and before it.
         total = max(0.0, self._loop.time() - max(self._due, moment))
         for at, late in reversed(self._late):
             if at < moment:
                 break
-            total += min(late, at - moment)
+            if late > STALL:
+                total += min(late, at - moment)
         return total
 
 
@@ -425,8 +428,8 @@ class World:
     async def _digest(self, chance: Random) -> None:
         """Most consumers are quick, and none is always."""
         self.done["events"] += 1
-        if chance.random() < 0.05:
-            await asyncio.sleep(chance.uniform(0, 0.3))
+        if chance.random() < 0.04:
+            await asyncio.sleep(chance.uniform(0, 0.8))
 
     async def _streams(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
         chance, name = self.chance(name), f"{self.backend} {name}"
@@ -462,12 +465,15 @@ class World:
                 ledger: Ledger = ledger,
                 leave: asyncio.Event = leave,
                 leave_at: int | None = leave_at,
+                name: str = name,
             ) -> None:
                 ledger.take(item)
                 self.done["gaps"] += isinstance(item, SubscriptionGap)
                 if ledger.last == leave_at:
                     leave.set()
+                    await asyncio.sleep(0.02)  # it is inside a callback that the end is asked for
                 await self._digest(chance)
+                self.findings.check(not ledger.over, f"{name}: a callback ran on after the end")
 
             try:
                 subscription = await client.subscribe(COUNT, on_data=take, on_gap=take, **order)
