@@ -44,6 +44,8 @@ STALL = 0.03
 """Seconds of lateness that are no more the busy loop's usual ones."""
 HANGS = 5.0
 """Seconds beyond its deadline after which a call is given up, and that is a finding."""
+REST = 30.0
+"""Seconds of fair weather in which everything that was begun comes to its end."""
 SETTLED = 10.0
 """Seconds after the end of a mutation until nothing of it can be on its way any more."""
 
@@ -224,8 +226,7 @@ class World:
     async def _use_clients(self, seconds: float) -> None:
         async with self._client(share=False) as plain, self._client(share=True) as shared:
             async with asyncio.TaskGroup() as actors:
-                for actor in self._actors(plain, shared):
-                    actors.create_task(actor)
+                acting = [actors.create_task(actor) for actor in self._actors(plain, shared)]
                 janitor = actors.create_task(self._keep_books())
                 weather = actors.create_task(self._weather())
                 with contextlib.suppress(TimeoutError):
@@ -237,6 +238,10 @@ class World:
                 await self._recovers(plain)
                 await self._recovers(shared)
                 janitor.cancel()
+                _, late = await asyncio.wait(acting, timeout=REST)
+                for task in late:
+                    self.findings.add(f"{self.backend}: not at rest {REST:g} s after the trouble: {task}")
+                    task.cancel()
             for client in (plain, shared):
                 await self._ends(client)
 
