@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,22 @@ class TestIdle:
             unbroken(kept.seen)
             unbroken(cut.seen)
         cell.note("says: a quiet subscription", cut.gaps[0].close_code or "no close frame")
+
+    async def test_a_frozen_server(self, cell: Cell, caplog: pytest.LogCaptureFixture) -> None:
+        """A server that is frozen behind a proxy that is not is noticed by its silence; then all goes on."""
+        async with (
+            cell.client(ping_interval=0.1, pong_timeout=1, ack_timeout=1) as client,
+            Follower(client, "stream", resume=onward) as follower,
+        ):
+            await follower.began(5)
+            cell.server.signal(signal.SIGSTOP)
+            try:
+                await until(lambda: "did not answer a ping" in caplog.text, lambda: caplog.text)
+            finally:
+                cell.server.signal(signal.SIGCONT)
+            await follower.until(lambda: follower.resumed)
+            await follower.came(5)
+            unbroken(follower.seen)
 
 
 class TestBody:

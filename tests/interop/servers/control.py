@@ -118,6 +118,12 @@ def serve(applications: Mapping[str, Any]) -> None:
     routes = [kind(path, each) for path, each in applications.items() for kind in (Route, WebSocketRoute)]
     app = Starlette(routes=routes, lifespan=lifespan)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="warning", ws="websockets-sansio", lifespan="on"
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        ws="websockets-sansio",
+        lifespan="on",
+        timeout_graceful_shutdown=5,  # without it a connection that lingers keeps the server for ever
     )
     Server(config).run()
