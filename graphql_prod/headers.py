@@ -21,8 +21,13 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
 
 
 def aligned(headers: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The headers, with every name that is known spelt as it is known: so one replaces the other."""
-    return {names.get(name.lower(), name): value for name, value in headers.items()}
+    """The headers, with every name that is known spelt as it is known: so one replaces the other.
+
+    Of two spellings in the headers themselves the last one counts.
+    """
+    own = spellings(headers)
+    known = names if len(own) == len(headers) else {**own, **names}
+    return {known.get(name.lower(), name): value for name, value in headers.items()}
 
 
 def layered(under: Mapping[str, Any], over: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -43,9 +48,8 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def provided(fresh: Mapping[str, str], sent: Mapping[str, str], static: Mapping[str, str]) -> dict[str, str]:
     """The provider's headers, less those that the call itself has set to something else than the client."""
-    names = spellings(sent)
     return {
         name: value
-        for given, value in fresh.items()
-        if (name := names.get(given.lower(), given)) not in sent or sent[name] == static.get(name)
+        for name, value in aligned(fresh, spellings(sent)).items()
+        if name not in sent or sent[name] == static.get(name)
     }

@@ -177,6 +177,13 @@ class TestProviders:
             "X-Kept": ["client"],
         }
 
+    async def test_two_spellings(self, server: ScriptedServer, backend: Backend) -> None:
+        """Two spellings in the provider's headers are one header on the wire; the last one counts."""
+        async with client_of(server.url, lambda: {"x-t": "old", "X-T": "new"}, backend) as client:
+            await client.query("{ hello }")
+        sent: Any = server.requests[0].headers
+        assert sent.getall("X-T") == ["new"]
+
     async def test_introspection(self, server: ScriptedServer, backend: Backend) -> None:
         """The introspection before a first query carries the provider's headers, and renews them too."""
         server.script(Answer.page(401))

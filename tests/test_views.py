@@ -373,6 +373,16 @@ class TestHeaders:
         await caller.query(GraphQLRequest(GREET, headers=request_ or {}), headers=method)
         assert sent(server, "X-T") == [[result]]
 
+    @pytest.mark.parametrize("where", ["view", "request", "method"])
+    async def test_two_spellings_on_one_level(
+        self, server: ScriptedServer, client: ProductionClient, where: str
+    ) -> None:
+        """Two spellings in one mapping are one header, and the last one counts."""
+        given = {where: {"x-t": "old", "X-T": "new"}}
+        request = GraphQLRequest(GREET, headers=given.get("request", {}))
+        await client.with_options(headers=given.get("view")).query(request, headers=given.get("method"))
+        assert sent(server, "X-T") == [["new"]]
+
     async def test_stock_headers(self, server: ScriptedServer, client: ProductionClient) -> None:
         """The stock's own headers are replaced under another spelling, too."""
         view = client.with_options(headers={"accept": "application/json", "content-type": "application/json"})
