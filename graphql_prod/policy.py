@@ -47,11 +47,14 @@ Number = BeforeValidator(_no_truth)
 
 
 def _listed(value: object) -> object:
-    """A text is a list: ``429, 503`` or JSON's ``[429, 503]``, which is what an environment can hold."""
+    """A text is a list: ``429, 503`` or JSON's ``[429, 503]``, which is what an environment can hold.
+
+    ``-`` is what the ``config`` command shows for an empty one.
+    """
     if not isinstance(value, str):
         return value
     parts = (part.strip().strip("\"'") for part in value.strip().strip("[]").split(","))
-    return [part for part in parts if part]
+    return [part for part in parts if part not in ("", "-")]
 
 
 Listed = Annotated[frozenset[T], BeforeValidator(_listed)]

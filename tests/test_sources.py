@@ -255,10 +255,10 @@ class TestValues(NoIO):
         assert retry.statuses == {429, 503}
 
     @pytest.mark.parametrize(
-        ("text", "codes"), [("A, B", {"A", "B"}), ('["A"]', {"A"}), ("", set()), ("4", {"4"})]
+        ("text", "codes"), [("A, B", {"A", "B"}), ('["A"]', {"A"}), ("", set()), ("-", set()), ("4", {"4"})]
     )
     def test_lists_of_texts(self, env: Env, text: str, codes: set[str]) -> None:
-        """So have lists of texts; an empty variable is an empty list."""
+        """So have lists of texts; an empty variable is an empty list, and so is the sign that is printed."""
         env(AUTH_ERROR_CODES=text)
         assert load().config.auth_error_codes == codes
 
