@@ -8,6 +8,7 @@ import gc
 import os
 from typing import TYPE_CHECKING, Literal
 
+import hypothesis
 import pytest
 from subscribing import PROTOCOLS
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from subscribing import Mode, Protocol
 
 Backend = Literal["aiohttp", "httpx"]
+
+# Properties: the same examples in every run. HYPOTHESIS_PROFILE=search looks for others, and for long.
+_TRY = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+_SUITE = hypothesis.settings(
+    derandomize=True, database=None, deadline=None, max_examples=75, phases=(*_TRY, hypothesis.Phase.shrink)
+)
+hypothesis.settings.register_profile("suite", _SUITE)
+hypothesis.settings.register_profile("mutants", _SUITE, max_examples=40, phases=_TRY)
+hypothesis.settings.register_profile("search", database=None, deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def pytest_collection_finish() -> None:

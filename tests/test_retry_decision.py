@@ -288,6 +288,26 @@ async def test_a_predicate_must_agree(predicate: Any, failure: Attempt, wait: fl
     assert await waits_of(retrying, [failure]) == [wait]
 
 
+async def test_a_predicate_sees_a_status() -> None:
+    """An answer whose status a transport hides is shown as one with a status of success."""
+    seen = []
+
+    def look(error: BaseException) -> bool:
+        seen.append(getattr(error, "status", None))
+        return False
+
+    retrying = tenacity.AsyncRetrying(retry=tenacity.retry_if_exception(look))
+    await waits_of(retrying, [attempt(Reach.ANSWERED, None, error=None, response=RESPONSE)])
+    await waits_of(retrying, [RETURNED])
+    assert seen == [200, 503]
+
+
+def test_what_is_no_policy_is_refused() -> None:
+    """A number of attempts alone, say."""
+    with pytest.raises(ConfigurationError, match="not int"):
+        Schedule.of(3)  # type: ignore[arg-type]
+
+
 async def test_a_tenacity_object_is_not_written_to() -> None:
     """The object may be shared with other code: what we do leaves no trace in it."""
     retrying = tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(3))
