@@ -96,7 +96,7 @@ def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: s
         return None
     return Attempt(
         Reach.ANSWERED,
-        reason_of(status) if status is None or status >= 300 else "error code",
+        reason_of(status) if status is not None and status >= 300 else "error code",
         status,
         codes,
         retry_after(exchange.headers),

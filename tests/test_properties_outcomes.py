@@ -1,0 +1,176 @@
+"""What holds for every answer: what it is taken for, what is said of it, and when credentials are renewed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiographql.client import GraphQLRequest, GraphQLResponse
+from aiographql.client.exceptions import GraphQLTransportException
+from hypothesis import event, example, given, settings
+from hypothesis import strategies as st
+
+from graphql_prod import InvalidResponseError, RequestTimeoutError, RetryPolicy, TimeoutPolicy, TransportError
+from graphql_prod.call import Call, CallSettings
+from graphql_prod.exchange import Exchange
+from graphql_prod.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
+from graphql_prod.retry import Attempt, Reach, Schedule
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Nothing to leave: looking for it around each test would cost more than they do."""
+
+
+AUTH = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
+scalars = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "BUSY", "UNAUTHENTICATED", "data"])
+extensions: st.SearchStrategy[Any] = scalars | st.fixed_dictionaries({"code": scalars}) | st.just({})
+errors = st.fixed_dictionaries({"message": st.just("no")}, optional={"extensions": extensions})
+coded = st.sampled_from(["BUSY", "LATER", *sorted(AUTH)]).map(
+    lambda code: {"message": "no", "extensions": {"code": code}}
+)
+bodies = (
+    scalars
+    | st.lists(scalars, max_size=2)
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "data": scalars | st.just({}) | st.just({"hello": "you"}),
+            "errors": scalars
+            | st.lists(coded, max_size=3)
+            | st.lists(errors | coded, max_size=3)
+            | st.lists(scalars, max_size=2),
+            "extra": scalars,
+        },
+    )
+)
+answers = st.fixed_dictionaries(
+    {"data": st.none() | st.just({"hello": "you"})}, optional={"errors": st.lists(errors | coded, max_size=3)}
+)
+statuses = st.none() | st.integers(200, 299) | st.integers(300, 599)
+
+
+def stated(body: Any) -> bool:
+    """The contract: an object with data (an object or null) or errors (a list of objects)."""
+    if not isinstance(body, dict) or not {"data", "errors"} & set(body):
+        return False
+    if not isinstance(body.get("data", {}), dict | None):
+        return False
+    found = body.get("errors")
+    return found is None or (isinstance(found, list) and all(isinstance(each, dict) for each in found))
+
+
+def codes_of(body: dict[str, Any]) -> list[Any]:
+    """The code of each error; None for one without."""
+    found = [each.get("extensions") for each in body.get("errors") or ()]
+    return [each.get("code") if isinstance(each, dict) else None for each in found]
+
+
+async def _judged(
+    body: Any, status: int | None, document: str, text: bytes
+) -> tuple[Attempt | None, GraphQLResponse, Call]:
+    call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy()), auth_error_codes=AUTH), None)
+    call.request = GraphQLRequest(document)
+    exchange = Exchange()
+    exchange.status, exchange.body = status, text
+    exchange.headers = {"Retry-After": "7", "Content-Type": "text/x"}
+    response = GraphQLResponse(request=call.request, json=body)
+    return of_answer(response, exchange, call, "h"), response, call
+
+
+@settings(max_examples=250)
+@given(
+    body=answers | bodies,
+    status=statuses,
+    mutation=st.booleans(),
+    text=st.binary(max_size=5) | st.just("é∑s".encode() * 200),
+)
+@example({"errors": [{"extensions": {"code": "BUSY"}}]}, None, False, b"")
+@example({"data": None}, 503, False, b"")
+@example({"data": {"a": 1}, "errors": [{"extensions": {"code": "UNAUTHENTICATED"}}]}, 200, False, b"")
+def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -> None:
+    """Sorted by what it is, whatever is in it.
+
+    No GraphQL answer is an error that quotes 200 characters at most; data, or errors without codes, under a
+    success is as good as any; all else is told with its status, its codes and the wait that it asks for.
+    """
+    document = "mutation { increment }" if mutation else "{ hello }"
+    attempt, response, call = asyncio.run(_judged(body, status, document, text))
+    assert call.sent
+    assert is_answer(body) is stated(body)
+    if not stated(body):
+        event("no answer")
+        assert attempt is not None
+        assert (attempt.reach, attempt.status, attempt.response) == (Reach.INVALID, status, None)
+        assert isinstance(attempt.error, InvalidResponseError)
+        assert (attempt.error.status, attempt.error.content_type) == (status, "text/x")
+        assert attempt.error.excerpt == text.decode("utf-8", "replace")[:200]
+        assert is_unauthenticated(attempt, response, call) is is_unauthenticated(attempt, None, call) is False
+        return
+    codes = codes_of(body)
+    named = all(isinstance(code, str) for code in codes) and codes and body.get("data") is None
+    if not named and (status is None or status < 300):
+        event("good")
+        assert attempt is None
+    else:
+        event("coded" if named else "status")
+        assert attempt is not None
+        assert (attempt.reach, attempt.status, attempt.error) == (Reach.ANSWERED, status, None)
+        assert attempt.codes == (frozenset(codes) if named else None)
+        assert attempt.retry_after == 7
+        assert attempt.response is response
+        failed = status is not None and status >= 300
+        assert attempt.reason.startswith(str(status)) if failed else attempt.reason == "error code"
+    refused = bool(AUTH & {code for code in codes if isinstance(code, str)})
+    if mutation and body.get("data") is not None:
+        refused = False
+    refused = refused or (attempt is not None and status == 401)
+    assert is_unauthenticated(attempt, response, call) is refused
+    if attempt is not None:
+        assert is_unauthenticated(attempt, None, call) is refused
+
+
+class OwnError(Exception):
+    """Somebody's own, which says what happened better than we could."""
+
+
+RESET = ConnectionResetError()
+
+
+def _wrapped(cause: Exception | None) -> GraphQLTransportException:
+    error = GraphQLTransportException("no")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("sent", [True, False, None])
+@pytest.mark.parametrize(
+    ("error", "kind", "cause"),
+    [
+        (_wrapped(RESET), TransportError, RESET),
+        (_wrapped(None), TransportError, None),
+        (TimeoutError(), RequestTimeoutError, None),
+        (OwnError("mine"), OwnError, None),
+    ],
+    ids=["wrapped", "bare", "timeout", "own"],
+)
+def test_the_error_of_a_failure(
+    error: Exception, kind: type[Exception], cause: Exception | None, sent: bool | None
+) -> None:
+    """A plain failure is told in our words, above what really happened; anybody's own is raised as it is."""
+
+    async def judge() -> tuple[Attempt, Call]:
+        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
+        exchange = Exchange()
+        exchange.sent = sent
+        return of_exception(error, exchange, call, "h"), call
+
+    attempt, call = asyncio.run(judge())
+    assert type(attempt.error) is kind
+    if kind is OwnError:
+        assert attempt.error is error
+    else:
+        assert attempt.error is not None
+        assert attempt.error.__cause__ is (cause or error)
+    assert call.sent is (sent is not False if sent is not None else attempt.reach is not Reach.UNSENT)
