@@ -7,7 +7,7 @@ SERVERS := tests/interop/servers
 NODE_STAMP := $(SERVERS)/node_modules/.installed
 ARGS ?=
 
-.PHONY: help test interop compatibility soak lint format demo docs bench build clean
+.PHONY: help test interop compatibility soak mutants lint format demo docs bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
@@ -19,6 +19,7 @@ help:
 	@echo "make format                      format and fix what can be fixed"
 	@echo "make docs                        what is made of the code: settings, the picture of a trace"
 	@echo "make bench                       price of a call, side by side"
+	@echo "make mutants [ARGS=retry.py]     how many small lies about the deciding modules the tests notice"
 	@echo "make build                       wheel and sdist in dist/"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -66,9 +67,13 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
 build: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build $(SERVERS)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build $(SERVERS)/node_modules *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
