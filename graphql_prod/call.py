@@ -157,9 +157,9 @@ class Call:
         """Forget what an ended call has no use for.
 
         Handles of the connection keep a call's context. They shall not keep its answer too, which is in the
-        exchange, and the result of the task.
+        exchange, and the result of the task; nor its client, which nobody may know of any more.
         """
-        self.exchange = self.task = None
+        self.exchange = self.task = self.subject = self.owner = None
         self.limit = _OVER
 
     def tell(self, error: Exception) -> None:
@@ -242,3 +242,4 @@ class Group:
         CURRENT.reset(self._token)
         if isinstance(error, Exception):
             self._call.tell(error)
+        self._call.let_go()

@@ -79,4 +79,5 @@ def _in_a_child() -> None:
     _release()
 
 
-os.register_at_fork(after_in_child=_in_a_child)
+if hasattr(os, "register_at_fork"):  # not where there is no fork
+    os.register_at_fork(after_in_child=_in_a_child)

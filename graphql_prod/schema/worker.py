@@ -122,4 +122,5 @@ def _in_a_child() -> None:
         worker.begin_anew()
 
 
-os.register_at_fork(after_in_child=_in_a_child)
+if hasattr(os, "register_at_fork"):  # not where there is no fork
+    os.register_at_fork(after_in_child=_in_a_child)
