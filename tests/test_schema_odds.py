@@ -287,7 +287,7 @@ class TestCollector:
         assert gc.get_threshold() == before
 
     def test_is_not_kept_out_for_long(self) -> None:
-        """A flood of new documents is no leak: after two seconds all is as ever."""
+        """A flood of new documents is no leak: after five seconds all is as ever."""
         program = (
             "import gc, time\n"
             "from graphql_prod.schema.garbage import no_full_collection\n"

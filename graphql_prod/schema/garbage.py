@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Young generations, which take less than a millisecond, are collected as ever. No program gets so far.
 _NEVER = 1_000_000_000
 # Seconds without one, at most: what a busy program leaves to the collector meanwhile has to fit into memory.
-_LONGEST = 2.0
+_LONGEST = 5.0
 
 _lock = threading.RLock()
 _holders = 0
@@ -29,7 +29,7 @@ _before = gc.get_threshold()
 
 @contextlib.contextmanager
 def no_full_collection() -> Iterator[None]:
-    """Hold full collections off, in the whole process, until the last who asks for it has ended, or 2 s."""
+    """Hold full collections off, in the whole process, until the last who asks for it has ended, or 5 s."""
     global _holders
     with _lock:
         _holders += 1
