@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from graphql_prod.session import Backend
     from graphql_prod.testing import ScriptedServer
 
+# On one worker: the two whole runs that most tests look at are made once.
+pytestmark = pytest.mark.xdist_group("demo")
+
 MODULE = [sys.executable, "-W", "error::ResourceWarning", "-m", "graphql_prod"]
 NO_RICH = """
 import runpy, sys

@@ -28,8 +28,8 @@ SERVERS = HERE / "servers"
 MODERN: Protocol = "graphql-transport-ws"
 LEGACY: Protocol = "graphql-ws"
 
-Listener = Literal["plain", "tls", "impatient", "narrow", "hasty"]
-LISTENERS: tuple[Listener, ...] = ("plain", "tls", "impatient", "narrow", "hasty")
+Listener = Literal["plain", "tls", "impatient", "narrow", "hasty", "page"]
+LISTENERS: tuple[Listener, ...] = ("plain", "tls", "impatient", "narrow", "hasty", "page")
 
 # A program needs seconds to start, and more of them on a machine that is busy.
 PATIENCE = 40
@@ -241,6 +241,7 @@ class Proxy(Process):
             text = text.replace(f"@{name}@", str(port))
         self.configuration.write_text(text, encoding="utf-8")
         (folder / "server.pem").write_bytes(certificate)
+        (folder / "page.html").write_text("<!doctype html><title>The application</title>", encoding="utf-8")
         folder.chmod(0o777)
 
     async def start(self) -> None:

@@ -11,7 +11,7 @@ from processes import PEERS, until
 from stage import ADD, ADD_SLOWLY, HELLO, ONCE, SLOW, Cell, Load
 from subscribing import COUNT, Follower, onward
 
-from graphql_prod import HTTPStatusError, TransportError
+from graphql_prod import HTTPStatusError, InvalidResponseError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -175,6 +175,26 @@ class TestBody:
                 assert (caught.value.status, caught.value.attempts) == (413, 1)
             assert (await client.query(HELLO)).data == {"hello": "Hello, world!"}
         cell.note("says: a body that is too large", caught.value.status)
+
+
+class TestWrongPlace:
+    async def test_a_page(self, cell: Cell) -> None:
+        """Where there is a web page and no endpoint, its 405 or its HTML is told after one attempt."""
+        key = name_of(cell, "page")
+        async with cell.client(listener="page") as client:
+            for document in (HELLO, ADD):
+                with pytest.raises(HTTPStatusError, match="endpoint's path") as refused:
+                    await client.query(document, variables={"key": key})
+                assert (refused.value.status, refused.value.attempts) == (405, 1)
+            cell.note("says: a web page, to a POST", refused.value.status)
+            with pytest.raises(HTTPStatusError, match="endpoint's path") as refused:
+                await client.subscribe(COUNT)
+            assert (refused.value.status, refused.value.attempts) == (200, 1)
+        async with cell.client(listener="page", settings={"retry": ONCE}) as client:
+            with pytest.raises(InvalidResponseError, match="text/html") as page:
+                await client.query(HELLO, method="get")
+            assert "The application" in page.value.excerpt
+        assert cell.server.executions(key) == 0
 
 
 class TestTLS:
