@@ -19,7 +19,7 @@ help:
 	@echo "make format                      format and fix what can be fixed"
 	@echo "make docs                        what is made of the code: settings, the picture of a trace"
 	@echo "make bench                       price of a call, side by side"
-	@echo "make mutants [ARGS=retry.py]     how many small lies about the deciding modules the tests notice"
+	@echo "make mutants [ARGS='*.retry.*']  how many small changes of the deciding modules the tests notice"
 	@echo "make build                       wheel and sdist in dist/"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -68,12 +68,14 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 mutants: $(STAMP)
-	$(BIN)/python tests/mutants/run.py $(ARGS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run $(ARGS)
+	$(BIN)/python docs/mutants.py
 
 build: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build $(SERVERS)/node_modules *.egg-info
+	rm -rf $(VENV) dist build mutants $(SERVERS)/node_modules *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -53,7 +53,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(autouse=True)
 async def nothing_left_behind() -> AsyncIterator[None]:
     """No test leaves a task or a file descriptor behind."""
-    gc.collect()
     tasks, descriptors = asyncio.all_tasks(), _descriptors()
     yield
     for _ in range(200):

@@ -1,6 +1,7 @@
 """The schema that the scripted server really executes."""
 
 import asyncio
+import functools
 import inspect
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -10,6 +11,7 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     GraphQLError,
+    GraphQLSchema,
     OperationType,
     build_schema,
     execute,
@@ -43,8 +45,23 @@ type Subscription {
 """
 
 
-# Documents whose judgement is kept: validating one costs far more than executing it.
-REMEMBERED = 100
+# Kept for all servers of a program, which most often have the same few: both cost far more than executing.
+SCHEMAS = 10
+DOCUMENTS = 100
+
+
+@functools.lru_cache(maxsize=SCHEMAS)
+def _built(sdl: str) -> GraphQLSchema:
+    return build_schema(sdl)
+
+
+@functools.lru_cache(maxsize=DOCUMENTS)
+def _judged(sdl: str, query: str) -> DocumentNode | list[GraphQLError]:
+    try:
+        document = parse(query)
+    except GraphQLError as error:
+        return [error]
+    return validate(_built(sdl), document) or document
 
 
 class Executor:
@@ -70,25 +87,12 @@ class Executor:
 
     def define(self, sdl: str) -> None:
         """Execute this schema from now on; fields that nothing resolves are null."""
-        self._schema = build_schema(sdl)
-        self._checked: dict[str, DocumentNode | list[GraphQLError]] = {}
+        self._schema = _built(sdl)
         self.sdl = sdl
 
     def checked(self, query: str) -> DocumentNode | list[GraphQLError]:
         """The document, or the reasons why it is none of this schema's."""
-        known = self._checked.get(query)
-        if known is None:
-            if len(self._checked) >= REMEMBERED:
-                self._checked.clear()
-            known = self._checked[query] = self._judged(query)
-        return known
-
-    def _judged(self, query: str) -> DocumentNode | list[GraphQLError]:
-        try:
-            document = parse(query)
-        except GraphQLError as error:
-            return [error]
-        return validate(self._schema, document) or document
+        return _judged(self.sdl, query)
 
     async def execute(
         self, document: DocumentNode, variables: dict[str, Any] | None, operation: str | None
