@@ -175,6 +175,14 @@ async def test_an_invalid_response_shows_what_came(client: ProductionClient, ser
     assert "zz" not in str(error)
 
 
+async def test_an_empty_response_shows_nothing(client: ProductionClient, server: ScriptedServer) -> None:
+    """What did not come is not quoted."""
+    server.always(Answer.page(200, ""))
+    error = await failure_of(client)
+    assert (type(error), error.excerpt) == (InvalidResponseError, "")
+    assert str(error).endswith("or a proxy in between.")
+
+
 async def test_bytes_that_are_no_text_are_shown_as_far_as_they_go(
     client: ProductionClient, server: ScriptedServer
 ) -> None:

@@ -91,6 +91,7 @@ def test_the_table_is_a_setting() -> None:
         (SILENT, RequestTimeoutError),
         (ConnectionRefusedError(), TransportError),
         (RejectedError("no"), SubscriptionClosedError),
+        (UnreadableError("sent a message that is no JSON"), SubscriptionClosedError),
         (LookupError("own"), LookupError),
     ],
     ids=repr,
@@ -105,7 +106,7 @@ def test_errors(error: Exception, kind: type[Exception]) -> None:
         assert "after 2 attempts in 1.00 s" in str(first)
     later = loss.error("host:1", "in mid-stream", established=True)
     assert isinstance(later, SubscriptionClosedError)
-    assert later.close_code == getattr(error, "code", None)
+    assert later.close_code == getattr(error, "code", 4400 if isinstance(error, UnreadableError) else None)
     assert later.close_reason
 
 
@@ -118,7 +119,31 @@ def test_a_refused_upgrade_keeps_its_facts() -> None:
     assert loss.retry_after == 7.0
     cause = loss_of(UpgradeRefusedError(401, {})).error("host", "", established=True).__cause__
     assert isinstance(cause, HTTPStatusError)
-    assert cause.status == 401
+    assert (cause.status, cause.response.json) == (401, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "what", "hint"),
+    [
+        (200, "", "200 OK", "endpoint's path"),
+        (300, "", "300 Multiple Choices, a redirect that is not followed", "target the endpoint"),
+        (
+            302,
+            "https://b.example/x?y",
+            "302 Found, a redirect to b.example that is not",
+            "target the endpoint",
+        ),
+        (400, "", "400 Bad Request", "log of the server"),
+        (401, "", "401 Unauthorized", "credentials"),
+        (404, "", "404 Not Found", "endpoint's path"),
+        (405, "", "405 Method Not Allowed", "log of the server"),
+    ],
+)
+def test_what_a_refused_upgrade_says(status: int, location: str, what: str, hint: str) -> None:
+    """The status in words, where a redirect leads without what may be secret in it, and what to look at."""
+    loss = loss_of(UpgradeRefusedError(status, {"Location": location} if location else {}))
+    assert loss.what.startswith(f"answered the WebSocket upgrade with {what}")
+    assert hint in loss.hint
 
 
 def test_backoff_doubles_up_to_its_longest() -> None:
