@@ -81,33 +81,55 @@ def test_the_table_is_a_setting() -> None:
     assert judge(loss_of(SocketClosed(1012)), only, established=True, renewable=False) is Verdict.FATAL
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (SocketClosed(4403, "Forbidden"), SubscriptionClosedError),
-        (SocketClosed(None), TransportError),
-        (UpgradeRefusedError(503, {"Retry-After": "7"}), HTTPStatusError),
-        (UpgradeRefusedError(401, {}), SubscriptionClosedError),
-        (SILENT, RequestTimeoutError),
-        (ConnectionRefusedError(), TransportError),
-        (RejectedError("no"), SubscriptionClosedError),
-        (UnreadableError("sent a message that is no JSON"), SubscriptionClosedError),
-        (LookupError("own"), LookupError),
-    ],
-    ids=repr,
-)
-def test_errors(error: Exception, kind: type[Exception]) -> None:
+# What ended it: the error of a first connection, what it says, and the reason that a later one gives.
+ERRORS: list[tuple[Exception, type[Exception], str, str]] = [
+    (
+        SocketClosed(4403, "Forbidden"),
+        SubscriptionClosedError,
+        "closed the connection with 4403",
+        "Forbidden",
+    ),
+    (SocketClosed(4999), SubscriptionClosedError, "what the server means", "closed the connection with 4999"),
+    (SocketClosed(None), TransportError, "without a word", "connection lost"),
+    (UpgradeRefusedError(503, {"Retry-After": "7"}), HTTPStatusError, "503 Service Unavailable", "503"),
+    (UpgradeRefusedError(401, {}), SubscriptionClosedError, "401 Unauthorized", "401"),
+    (SILENT, RequestTimeoutError, "did not answer a ping within 1 s", "did not answer a ping within 1 s"),
+    (ConnectionRefusedError(), TransportError, "Check that it is up", "connect"),
+    (aiohttp.ConnectionTimeoutError(), RequestTimeoutError, "did not accept a connection", "connect timeout"),
+    (
+        RejectedError("no"),
+        SubscriptionClosedError,
+        "refused the connection (no)",
+        "refused the connection (no)",
+    ),
+    (UnreadableError("sent no JSON"), SubscriptionClosedError, "sent no JSON", "sent no JSON"),
+    (LookupError("own"), LookupError, "own", "client error"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "words", "reason"), ERRORS, ids=lambda value: repr(value)[:40])
+def test_errors(error: Exception, kind: type[Exception], words: str, reason: str) -> None:
     """A first connection that fails raises what it was; one that was up, always SubscriptionClosedError."""
     loss = loss_of(error)
     first = loss.error("host:1", "after 2 attempts in 1.00 s", established=False)
     assert type(first) is kind
-    if not isinstance(error, LookupError):
+    assert words in str(first)
+    if first is not error:
         assert str(first).startswith("host:1 ")
         assert "after 2 attempts in 1.00 s" in str(first)
+    if isinstance(error, OSError):
+        assert first.__cause__ is error
+    if isinstance(first, RequestTimeoutError):
+        assert first.phase == ("read" if error is SILENT else "connect")
     later = loss.error("host:1", "in mid-stream", established=True)
     assert isinstance(later, SubscriptionClosedError)
     assert later.close_code == getattr(error, "code", 4400 if isinstance(error, UnreadableError) else None)
-    assert later.close_reason
+    assert reason in (later.close_reason or "")
+    if isinstance(error, OSError | LookupError):
+        assert later.__cause__ is error
+        assert loss.cause is error
+    for told in (first, later):
+        assert "None" not in str(told)
 
 
 def test_a_refused_upgrade_keeps_its_facts() -> None:
@@ -120,6 +142,11 @@ def test_a_refused_upgrade_keeps_its_facts() -> None:
     cause = loss_of(UpgradeRefusedError(401, {})).error("host", "", established=True).__cause__
     assert isinstance(cause, HTTPStatusError)
     assert (cause.status, cause.response.json) == (401, {})
+    refused, raised = UpgradeRefusedError(503, {}), aiohttp.ClientError()
+    refused.__cause__ = raised
+    assert loss_of(refused).error("host", "", established=False).__cause__ is raised
+    refused.__cause__ = KeyboardInterrupt()
+    assert loss_of(refused).cause is None
 
 
 @pytest.mark.parametrize(
