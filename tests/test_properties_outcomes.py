@@ -6,12 +6,19 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiographql.client import GraphQLRequest, GraphQLResponse
+from aiographql.client import GraphQLRequest, GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from graphql_prod import InvalidResponseError, RequestTimeoutError, RetryPolicy, TimeoutPolicy, TransportError
+from graphql_prod import (
+    HTTPStatusError,
+    InvalidResponseError,
+    RequestTimeoutError,
+    RetryPolicy,
+    TimeoutPolicy,
+    TransportError,
+)
 from graphql_prod.call import Call, CallSettings
 from graphql_prod.exchange import Exchange
 from graphql_prod.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
@@ -174,3 +181,30 @@ def test_the_error_of_a_failure(
         assert attempt.error is not None
         assert attempt.error.__cause__ is (cause or error)
     assert call.sent is (sent is not False if sent is not None else attempt.reach is not Reach.UNSENT)
+
+
+class OwnRefusal(GraphQLRequestException):
+    """A transport's own word for an answer that it does not like."""
+
+
+@pytest.mark.parametrize("kind", [GraphQLRequestException, OwnRefusal])
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> None:
+    """A status is told as ours; none, or a transport's own exception, is raised as it is and not repeated."""
+    error = kind(GraphQLResponse(request="", json={"errors": []}))
+
+    async def judge() -> tuple[Attempt, Call]:
+        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
+        exchange = Exchange()
+        exchange.status = status
+        return of_exception(error, exchange, call, "h"), call
+
+    attempt, call = asyncio.run(judge())
+    assert call.sent
+    if status is None or kind is OwnRefusal:
+        assert attempt == Attempt(Reach.FINAL, "refused", status, error=error)
+    else:
+        assert (attempt.reach, attempt.status) == (Reach.ANSWERED, 503)
+        assert isinstance(attempt.error, HTTPStatusError)
+        assert attempt.error.__cause__ is error
+        assert attempt.error.response is error.response
