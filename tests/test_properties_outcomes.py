@@ -208,3 +208,29 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
         assert isinstance(attempt.error, HTTPStatusError)
         assert attempt.error.__cause__ is error
         assert attempt.error.response is error.response
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (299, {}, None),
+        (300, {}, "a redirect to h,"),
+        (302, {"Location": "https://b.example/x?y"}, "a redirect to b.example,"),
+        (399, {"Location": "/x"}, "a redirect to h,"),
+        (400, {"Location": "https://b.example"}, None),
+    ],
+)
+def test_a_redirect(status: int, headers: dict[str, str], words: str | None) -> None:
+    """It says where it leads, and not more than that; other statuses lead nowhere."""
+    error = GraphQLRequestException(GraphQLResponse(request="", json={}))
+
+    async def judge() -> Attempt:
+        exchange = Exchange()
+        exchange.status, exchange.headers = status, headers
+        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
+        return of_exception(error, exchange, call, "h")
+
+    attempt = asyncio.run(judge())
+    assert attempt.reason.startswith(str(status))
+    assert ("redirect" in str(attempt.error)) is (words is not None)
+    assert (words or "") in str(attempt.error)
