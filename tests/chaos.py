@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from aiographql.client import GraphQLClientException
 from subscribing import COUNT, PROTOCOLS, onward, value_of
 
 from graphql_prod import (
+    ClientClosedError,
+    HealthPolicy,
     PoolPolicy,
     ProductionClient,
     ProductionConfig,
@@ -109,6 +112,13 @@ class Ledger:
         self._drops = drops
         self._gap = False
         self._dropped = 0
+        self._resumed_at: deque[int] = deque()
+
+    def resume(self, last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
+        """Where it goes on over a new connection; no event of that may come before its gap."""
+        asked = onward(last, variables)
+        self._resumed_at.append(asked["from"])
+        return asked
 
     def take(self, item: GraphQLSubscriptionEvent | SubscriptionGap) -> None:
         """In the order in which they come."""
@@ -126,6 +136,9 @@ class Ledger:
         self._findings.check(
             value == wanted or begun_again, f"{self._name}: {value} came after {self.last}{told}"
         )
+        while self._resumed_at and self._resumed_at[0] <= value:
+            at = self._resumed_at.popleft()
+            self._findings.check(self._gap, f"{self._name}: nothing told the gap before {at}")
         self.last, self._gap, self._dropped = value, False, 0
 
     def complete(self, to: int) -> None:
@@ -139,7 +152,8 @@ class Mutation:
 
     keyed: bool
     ended: float | None = None
-    succeeded: bool = False
+    answer: int | None = None
+    """What the counter was after it, if it was answered without errors; 0 if the answer does not say."""
     unsent: bool = False
     """The client says that it cannot have been executed."""
     arrivals: int = 0
@@ -153,6 +167,7 @@ class Mutations:
         self._findings = findings
         self._name = name
         self._open: dict[int, Mutation] = {}
+        self._answers: deque[int] = deque(maxlen=5_000)
         self._next = 0
 
     def begin(self, *, keyed: bool) -> tuple[int, Mutation]:
@@ -184,7 +199,12 @@ class Mutations:
     def _judge(self, name: str, made: Mutation) -> None:
         check = self._findings.check
         check(made.keyed or made.arrivals <= 1, f"{name} arrived {made.arrivals} times")
-        check(not made.succeeded or made.arrivals, f"{name} succeeded and never arrived")
+        if made.answer is not None:
+            # The counter never stands twice at a number: each answer belongs to one execution.
+            check(made.arrivals, f"{name} succeeded and never arrived")
+            check(made.answer, f"{name} succeeded, and nothing says that it was executed")
+            check(made.answer not in self._answers, f"{name} was given the answer {made.answer} of another")
+            self._answers.append(made.answer)
         check(not (made.unsent and made.arrivals), f"{name} arrived, and its error says it was never sent")
         if made.keyed and made.arrivals:
             check(len(made.keys) == 1 and "" not in made.keys, f"{name} came with {len(made.keys)} keys")
@@ -193,7 +213,9 @@ class Mutations:
 class World:
     """A server behind a bad network, for one backend, and the clients before it."""
 
-    def __init__(self, seed: int, backend: Backend, findings: Findings, lag: Lag) -> None:
+    def __init__(
+        self, seed: int, backend: Backend, findings: Findings, lag: Lag, at_rest: asyncio.Barrier
+    ) -> None:
         self.backend = backend
         self.findings = findings
         self.lag = lag
@@ -203,6 +225,7 @@ class World:
         self.over = False
         """Nothing new is begun."""
         self._seed = seed
+        self._at_rest = at_rest
         self._server = ScriptedServer()
         self._loop = asyncio.get_running_loop()
 
@@ -242,6 +265,9 @@ class World:
                 for task in late:
                     self.findings.add(f"{self.backend}: not at rest {REST:g} s after the trouble: {task}")
                     task.cancel()
+            if await self._at_rest.wait() == 0:
+                for what in hoard():
+                    self.findings.add(f"kept at rest: {what}")
             for client in (plain, shared):
                 await self._ends(client)
 
@@ -253,7 +279,9 @@ class World:
             self._changes(plain, "changes 1", keyed=False),
             self._changes(shared, "changes 2", keyed=False),
             self._changes(plain, "changes 3", keyed=True),
-            self._probes(plain, "probes"),
+            self._probes(plain, "probes 1"),
+            self._probes(shared, "probes 2"),
+            self._leaves("leaves"),
         ]
         for client, drops in ((plain, False), (shared, True)):
             for resumed in (True, False):
@@ -271,6 +299,7 @@ class World:
             timeout=TimeoutPolicy(total=2, attempt=1, connect=0.5, read=0.5, pool=0.5),
             pool=PoolPolicy(requests=6, keepalive=1, max_age=3),
             schema=SchemaPolicy(mode="auto" if share else "off", ttl=7),
+            health=HealthPolicy(min_interval=0.1),
             subscriptions=SubscriptionPolicy(
                 ack_timeout=1,
                 ping_interval=0.3,
@@ -322,9 +351,12 @@ class World:
         failures = stats.callback_failures
         self.findings.check(not failures, f"{self.backend}: {failures} callbacks failed")
         report = await client.shutdown(10)
+        self.findings.check(report.clean, f"{self.backend}: {report}")
+        self._nothing_left(client)
+
+    def _nothing_left(self, client: ProductionClient) -> None:
         after = client.stats()
         counts = after.in_flight, after.subscriptions, after.sockets, after.pool.in_use, after.pool.waiting
-        self.findings.check(report.clean, f"{self.backend}: {report}")
         self.findings.check(not any(counts), f"{self.backend}: left behind: {after}")
 
     async def _keep_books(self) -> None:
@@ -362,7 +394,7 @@ class World:
 
     async def _asks(self, client: ProductionClient, name: str) -> None:
         chance, number = self.chance(name), 0
-        while not self.over:
+        while not self.over and client.state == "open":
             number += 1
             value, total = f"{name} {number}", chance.uniform(0.05, 2)
             view = client.with_options(timeout=total)
@@ -388,7 +420,7 @@ class World:
 
     async def _changes(self, client: ProductionClient, name: str, *, keyed: bool) -> None:
         chance = self.chance(name)
-        while not self.over:
+        while not self.over and client.state == "open":
             number, made = self.mutations.begin(keyed=keyed)
             total = chance.uniform(0.05, 2)
             retry = RetryPolicy(wait_initial=0.01, wait_max=0.1, idempotency_header=KEY if keyed else None)
@@ -403,30 +435,30 @@ class World:
                 answer = await self._call("mutation", total, change)
                 if isinstance(answer, Exception):
                     made.unsent = not getattr(answer, "may_have_executed", True)
-                else:
-                    made.succeeded = not answer.errors
+                elif not answer.errors:
+                    made.answer = (answer.data or {}).get("increment", 0)
             made.ended = self._loop.time()
             await asyncio.sleep(chance.uniform(0, 0.1))
 
     async def _probes(self, client: ProductionClient, name: str) -> None:
         chance = self.chance(name)
         while not self.over:
-            timeout = chance.uniform(0.05, 1)
+            timeout = chance.uniform(0.05, 0.4)
 
             async def probe(timeout: float = timeout) -> Any:
                 return await client.ready(timeout)
 
             readiness = await self._call("probe", timeout, probe)
             self.done[f"ready: {bool(readiness)}"] += 1
-            await asyncio.sleep(chance.uniform(0, 0.5))
+            await asyncio.sleep(chance.uniform(0, 0.2))
 
     # Those who subscribe.
 
-    def _order(self, chance: Random, *, resumed: bool) -> tuple[int, dict[str, Any]]:
+    def _order(self, chance: Random, ledger: Ledger, *, resumed: bool) -> tuple[int, dict[str, Any]]:
         to = chance.randint(20, 200) if resumed else chance.randint(5, 50)
         return to, {
             "variables": {"from": 0, "to": to},
-            "resume": onward if resumed else None,
+            "resume": ledger.resume if resumed else None,
             "protocols": chance.choice(PROTOCOLS),
         }
 
@@ -439,8 +471,8 @@ class World:
     async def _streams(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
-            to, order = self._order(chance, resumed=resumed)
             ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            to, order = self._order(chance, ledger, resumed=resumed)
             leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
             try:
                 async with contextlib.aclosing(client.stream(COUNT, gaps=True, **order)) as items:
@@ -460,10 +492,10 @@ class World:
     async def _subscribes(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
-            to, order = self._order(chance, resumed=resumed)
             ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            to, order = self._order(chance, ledger, resumed=resumed)
             leave = asyncio.Event()
-            leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
+            leave_at = chance.randint(0, to // 2) if chance.random() < 0.4 else None
 
             async def take(
                 item: GraphQLSubscriptionEvent | SubscriptionGap,
@@ -476,7 +508,7 @@ class World:
                 self.done["gaps"] += isinstance(item, SubscriptionGap)
                 if ledger.last == leave_at:
                     leave.set()
-                    await asyncio.sleep(0.02)  # it is inside a callback that the end is asked for
+                    await asyncio.sleep(0.5)  # it is inside a callback that the end is asked for
                 await self._digest(chance)
                 self.findings.check(not ledger.over, f"{name}: a callback ran on after the end")
 
@@ -497,6 +529,53 @@ class World:
                 ledger.over = True
                 self.done[f"subscription: {type(error).__name__}"] += 1
             await asyncio.sleep(chance.uniform(0, 0.1))
+
+    # One who leaves in the middle of it all.
+
+    async def _leaves(self, name: str) -> None:
+        chance, number = self.chance(name), 0
+        while not self.over:
+            number += 1
+            client, mine = self._client(share=False), f"{name} {number}"
+            async with asyncio.TaskGroup() as actors:
+                actors.create_task(self._asks(client, f"{mine} asks"))
+                actors.create_task(self._changes(client, f"{mine} changes", keyed=False))
+                following = actors.create_task(self._follows(client, mine))
+                await asyncio.sleep(chance.uniform(0, 1.5))
+                deadline = chance.choice([0.0, chance.uniform(0, 0.5), 10.0])
+                async with self._in_time(f"a shutdown within {deadline:g} s", deadline + HANGS):
+                    report = await client.shutdown(deadline)
+            lost = await following
+            text = f"{self.backend} {mine}: events were thrown away, and the report says {report}"
+            self.findings.check(not (lost and report.clean), text)
+            self._nothing_left(client)
+            self.done["clean shutdowns" if report.clean else "shutdowns cut short"] += 1
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, what: str, seconds: float) -> AsyncIterator[None]:
+        begun = self._loop.time()
+        yield
+        late = self._loop.time() - begun - seconds
+        self.findings.check(late <= 0, f"{self.backend}: {what} took {late:.3f} s too long")
+
+    async def _follows(self, client: ProductionClient, name: str) -> bool:
+        """Read to the end; whatever came is read, or an error says that it was not. True if it does."""
+        chance = self.chance(name)
+        ledger = Ledger(self.findings, f"{self.backend} {name}", resumed=True, drops=False)
+        events = client.stream(COUNT, variables={"from": 0}, gaps=True, resume=ledger.resume)
+        try:
+            async with contextlib.aclosing(events) as items:
+                async for item in items:
+                    ledger.take(item)
+                    await self._digest(chance)
+        except ClientClosedError:
+            return client.stats().events > ledger.last + 1
+        except GraphQLClientException as error:
+            self.done[f"stream: {type(error).__name__}"] += 1
+        came = client.stats().events
+        text = f"{self.backend} {name}: {came} events came, and it ended in order after {ledger.last}"
+        self.findings.check(came == ledger.last + 1, text)
+        return False
 
     # The weather.
 
@@ -563,11 +642,12 @@ class World:
         self._proxy.reset_connections()  # what it carries on would be carried for ever
 
     async def _restart(self, _: Random, seconds: float) -> None:
-        """Another server in its place: it knows of nothing that was before."""
+        """Another server in its place: it knows of nothing that was before but the counter."""
         await self._server.stop()
         self.mutations.arrived(self._server)
         await asyncio.sleep(seconds)
-        self._server = ScriptedServer(port=self._server.port)
+        before, self._server = self._server, ScriptedServer(port=self._server.port)
+        self._server.counter = before.counter
         await self._start_server()
 
     async def _closes(self, chance: Random, _: float) -> None:
@@ -625,6 +705,22 @@ class Ground:
         before, after = self.samples[fifth : 2 * fifth], self.samples[-fifth:]
         lowest = [[min(column) for column in zip(*part, strict=True)] for part in (before, after)]
         return [last - first for first, last in zip(*lowest, strict=True)]
+
+
+OURS = ("graphql_prod", "aiographql", "aiohttp", "_asyncio", "asyncio", "httpx", "websockets")
+BOOKS = "graphql_prod.testing."
+"""What the server keeps for the test."""
+FEW = 150
+"""Of what clients may keep at rest; where something of each call or connection is kept there is more."""
+
+
+def hoard() -> list[str]:
+    """What there is too much of, while clients are open and do nothing."""
+    gc.collect()
+    kept = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+    ours = {kind: count for kind, count in kept.items() if kind.startswith(OURS) and BOOKS not in kind}
+    ours["descriptors"] = len(os.listdir("/proc/self/fd"))
+    return [f"{count} {kind}" for kind, count in ours.items() if count > FEW]
 
 
 def memory() -> float:

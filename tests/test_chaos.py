@@ -22,6 +22,7 @@ SEED = int(os.environ.get("SOAK_SEED", "8"))
 MEMORY, TASKS, DESCRIPTORS = 40.0, 60.0, 60.0
 # What has to have happened, or nothing was proven.
 HAPPENS = (
+    "clean shutdowns",
     "dropped",
     "events",
     "gaps",
@@ -34,6 +35,7 @@ HAPPENS = (
     "ready: True",
     "reconnects",
     "retries",
+    "shutdowns cut short",
     "streams ended",
     "subscriptions ended",
 )
@@ -50,9 +52,10 @@ def quiet() -> Iterator[None]:
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.usefixtures("quiet")
 async def test_promises_hold_in_bad_weather() -> None:
-    """No mutation twice, no event missing or twice untold, no deadline outlived, nothing growing."""
+    """No mutation twice, no event missing or twice untold, no deadline outlived, nothing kept or growing."""
     findings, lag, ground = Findings(), Lag(), Ground()
-    worlds = [World(SEED, backend, findings, lag) for backend in ("aiohttp", "httpx")]
+    at_rest = asyncio.Barrier(2)
+    worlds = [World(SEED, backend, findings, lag, at_rest) for backend in ("aiohttp", "httpx")]
     async with in_background(lag.watch(), ground.watch(min(1.0, SECONDS / 50))):
         await asyncio.gather(*(world.run(SECONDS) for world in worlds))
     done = sum((world.done for world in worlds), Counter[str]())
