@@ -25,6 +25,23 @@ FEW = {"from": 0, "to": 2}
 HELLO = {"hello": "Hello, world!"}
 
 
+class Joined(Operation):
+    """Another one joins what it has begun, and gets what it came for."""
+
+    other: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        asyncio.get_running_loop().call_soon(self.join)
+        await super().run()
+
+    def join(self) -> None:
+        self.other = asyncio.create_task(super().run())
+
+    async def release(self) -> None:
+        if self.other is not None:
+            await asyncio.wait_for(self.other, 10)
+
+
 class FirstQuery(Operation):
     """Opens the session and a connection."""
 
@@ -118,6 +135,12 @@ class AuthorizedQuery(FirstQuery):
         assert (await asyncio.wait_for(self.other, 10)).data == HELLO
 
 
+class JoinedCredentials(Joined, FirstQuery):
+    """Asks for credentials that another call waits for too."""
+
+    provided = Provider
+
+
 class Mutation(Operation):
     """Runs at most once, and once if nobody cancels it."""
 
@@ -141,16 +164,28 @@ class NextMutation(Mutation):
 
 
 class Ready(Operation):
-    """A probe that another one shares; that one is answered all the same."""
-
-    async def prepare(self) -> None:
-        self.other = asyncio.create_task(self.client.ready())
+    """A probe; the next one is answered all the same."""
 
     async def run(self) -> None:
         assert await self.client.ready()
 
     async def release(self) -> None:
+        assert await asyncio.wait_for(self.client.ready(), 10)
+
+
+class SharedReady(Ready):
+    """A probe that another one has begun; that one is answered all the same."""
+
+    async def prepare(self) -> None:
+        self.other = asyncio.create_task(self.client.ready())
+
+    async def release(self) -> None:
         assert await asyncio.wait_for(self.other, 10)
+        await super().release()
+
+
+class JoinedReady(Joined, Ready):
+    """A probe that another one joins."""
 
 
 class ValidatedQuery(FirstQuery):
@@ -167,6 +202,10 @@ class SharedValidation(ValidatedQuery):
 
     async def release(self) -> None:
         assert (await asyncio.wait_for(self.other, 10)).data == HELLO
+
+
+class JoinedValidation(Joined, ValidatedQuery):
+    """Begins an introspection that another call waits for too."""
 
 
 class Introspection(Operation):
@@ -335,8 +374,12 @@ class SharedStream(Stream):
         self.other = asyncio.create_task(self.read())
 
     async def read(self) -> None:
-        async for _ in self.client.stream(COUNT):
+        async for _ in self.client.stream(COUNT, protocols=self.protocol):
             self.came += 1
+
+    async def take(self, event: GraphQLSubscriptionEvent) -> None:
+        assert self.client.stats().sockets == 1
+        await super().take(event)
 
     async def release(self) -> None:
         more = self.came + 3
@@ -392,11 +435,15 @@ OPERATIONS = [
     QueuedQuery,
     GivenSession,
     AuthorizedQuery,
+    JoinedCredentials,
     Mutation,
     NextMutation,
     Ready,
+    SharedReady,
+    JoinedReady,
     ValidatedQuery,
     SharedValidation,
+    JoinedValidation,
     Introspection,
     GetSchema,
     BackgroundRefresh,
