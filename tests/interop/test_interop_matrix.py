@@ -194,15 +194,17 @@ class TestSubscriptions:
                     await client.subscribe(
                         COUNT, protocols=protocol, connection_init_payload={"refuse": True}
                     )
+                code, tries = caught.value.close_code, caught.value.attempts
+                # One that is closed in order says nothing of credentials: it may have been a restart.
+                assert tries == (2 if code == 1000 else 1)
                 if cell.proxy is None:
-                    code, tries = caught.value.close_code, caught.value.attempts
                     cell.note(
                         f"says: refused credentials, {protocol}",
                         f"{code or '`connection_error`'} after {tries} attempt{'s' * (tries > 1)}",
                     )
 
     async def test_many_on_one_socket(self, cell: Cell) -> None:
-        """Subscriptions that share a socket keep their events apart, and end one by one."""
+        """Subscriptions on one socket keep their events apart, and end one by one, for the server too."""
         for protocol in cell.protocols:
             async with (
                 cell.client(protocol, share_connection=True) as client,
@@ -218,11 +220,14 @@ class TestSubscriptions:
                 for follower in followers:
                     await follower.began(20)
                 assert client.stats().sockets == 1
-                await followers.pop().stop()
-                for follower in followers:
-                    await follower.came(20)
                 # Ariadne's older handler drops the socket when it stops one of them in mid-event.
                 drops = cell.peer.name == "ariadne" and protocol == LEGACY
+                last = f"counted {starts[-1]}"
+                ended = cell.server.lines.count(last)
+                await followers.pop().stop()
+                await cell.server.said(last, ended + 1)
+                for follower in followers:
+                    await follower.came(20)
                 for start, follower in zip(starts, followers, strict=False):
                     unbroken(follower.seen, start)
                     assert drops or not follower.gaps
@@ -231,12 +236,13 @@ class TestSubscriptions:
         """A quiet subscription stays as it is while its server answers pings."""
         protocol = cell.protocols[0]
         async with (
-            cell.client(protocol, ping_interval=0.05, pong_timeout=30) as client,
+            cell.client(protocol, ping_interval=0.05, pong_timeout=2) as client,
             Follower(client, "stream", protocol, resume=onward) as follower,
         ):
             await follower.began(3)
             await cell.server.say("hold")
-            await follower.lasts(0.3)
+            # Longer than an answer that is not heard is waited for; a proxy adds nothing to that.
+            await follower.lasts(2.5 if cell.proxy is None else 0.3)
             await cell.server.say("tick")
             await follower.came(3)
             unbroken(follower.seen)

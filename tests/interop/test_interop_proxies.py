@@ -51,7 +51,7 @@ def unbroken(seen: Iterable[int | SubscriptionGap]) -> None:
 
 class TestServerDown:
     async def test_told(self, cell: Cell) -> None:
-        """A server that is not there is the proxy's 502 or 503, after the attempts that there are."""
+        """A server that is not there is the proxy's 502 or 503; a mutation is not sent again for that."""
         proxy = proxy_of(cell)
         await cell.server.kill_9()
         async with cell.client(settings={"retry": ONCE}) as client:
@@ -60,8 +60,10 @@ class TestServerDown:
             assert caught.value.status == DOWN[proxy.program]
             assert not (ready := await client.ready())
             assert str(caught.value.status) in (ready.reason or "")
+        async with cell.client() as client:
             with pytest.raises(HTTPStatusError) as caught:
                 await client.query(ADD, variables={"key": name_of(cell, "down")})
+            assert (caught.value.status, caught.value.attempts) == (DOWN[proxy.program], 1)
             assert caught.value.may_have_executed
         cell.note("says: the server is down", caught.value.status)
 
