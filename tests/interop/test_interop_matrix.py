@@ -236,13 +236,13 @@ class TestSubscriptions:
         """A quiet subscription stays as it is while its server answers pings."""
         protocol = cell.protocols[0]
         async with (
-            cell.client(protocol, ping_interval=0.05, pong_timeout=2) as client,
+            cell.client(protocol, ping_interval=0.05, pong_timeout=3) as client,
             Follower(client, "stream", protocol, resume=onward) as follower,
         ):
             await follower.began(3)
             await cell.server.say("hold")
             # Longer than an answer that is not heard is waited for; a proxy adds nothing to that.
-            await follower.lasts(2.5 if cell.proxy is None else 0.3)
+            await follower.lasts(3.5 if cell.proxy is None else 0.3)
             await cell.server.say("tick")
             await follower.came(3)
             unbroken(follower.seen)
