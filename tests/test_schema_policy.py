@@ -507,6 +507,15 @@ REFUSALS: dict[str, Answer] = {
         data={"__schema": {"queryType": {"name": SECRET}, "types": [], "directives": []}}
     ),
 }
+# The status that the warning names.
+STATUS = {
+    "Apollo": 400,
+    "a 400 page": 400,
+    "a 403 page": 403,
+    "a 403 with errors": 403,
+    "a 404 page": 404,
+    "a 405": 405,
+}
 # What may be over soon, without saying anything about introspection.
 SOFT: dict[str, Answer] = {
     "a 401 page": Answer.page(401, SECRET),
@@ -561,6 +570,9 @@ class TestAuto:
         (record,) = warnings_of(caplog)
         assert f"127.0.0.1:{server.port}" in record.getMessage()
         assert SECRET not in said(caplog)
+        reason = record.__dict__["reason"]
+        assert f"({reason}; introspection is off)" in record.getMessage()
+        assert reason.startswith(str(STATUS[refusal]) if refusal in STATUS else "a GraphQL answer without")
 
     async def test_refused_to_many(self, server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
         """All that wait go on, after one introspection and one warning."""
@@ -608,6 +620,27 @@ class TestAuto:
             with pytest.raises(GraphQLClientValidationException):
                 await client.query(WRONG)
         assert [seen.headers.get("X-Mine") for seen in server.requests] == ["yes", None, "yes"]
+
+    @pytest.mark.parametrize("mode", ["auto", "strict"])
+    async def test_refused_to_a_schema_of_somebodys(self, server: ScriptedServer, mode: str) -> None:
+        """By an override of ``get_schema()`` too: a strict client, and a forced call, say so each time."""
+
+        class Mine(ProductionClient):
+            async def get_schema(
+                self, refresh: bool = False, headers: dict[str, str] | None = None
+            ) -> graphql.GraphQLSchema:
+                return await super().get_schema(refresh, headers)
+
+        server.always(OFF, INTROSPECTION)
+        async with Mine(server.url, config=config_of(mode=mode)) as client:
+            for _ in range(3):
+                if mode == "auto":
+                    assert (await client.query(HELLO)).data == HELLO_DATA
+                else:
+                    with pytest.raises(GraphQLClientException):
+                        await client.query(HELLO)
+                with pytest.raises(GraphQLClientException):
+                    await client.validate(requested(HELLO), force=True)
 
     async def test_refused_to_a_mutation(self, server: ScriptedServer) -> None:
         """It runs, once."""
