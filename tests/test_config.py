@@ -27,6 +27,7 @@ from graphql_prod import (
 )
 from graphql_prod.testing import Answer, ScriptedServer
 from graphql_prod.testing.waiting import no_waiting
+from graphql_prod.timeouts import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -612,3 +613,18 @@ class TestSecretsOfCalls:
         records = [record for record in caplog.records if record.name == "graphql_prod"]
         assert records
         assert SECRET not in str([vars(record) for record in records])
+
+
+def test_what_holds_after_a_limit_was_asked_for() -> None:
+    """A policy or a preset replaces all; a number is a new total, and named limits that fit into it stay."""
+    base = TimeoutPolicy(total=30, attempt=10, read=5, connect=None)
+    assert override(base, None) is base
+    assert override(base, BATCH) is BATCH
+    assert override(base, "Probe") == PROBE
+    with pytest.raises(ConfigurationError, match="no preset is called 'soon'"):
+        override(base, "soon")
+    longer, shorter = override(base, 60), override(base, 5)
+    assert longer == TimeoutPolicy(total=60, attempt=10, read=5, connect=None)
+    assert longer.named == {"total", "attempt", "read", "connect"}
+    assert shorter == TimeoutPolicy(total=5, read=5, connect=None)
+    assert shorter.named == {"total", "read", "connect"}

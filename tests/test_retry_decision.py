@@ -302,6 +302,40 @@ async def test_a_predicate_sees_a_status() -> None:
     assert seen == [200, 503]
 
 
+async def test_a_tenacity_object_is_told_the_whole_call() -> None:
+    """Its callables see what tenacity's own loop would show: what ended it, when, and all the waits."""
+    seen: list[tuple[Any, ...]] = []
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        assert state.outcome is not None
+        seen.append((state.attempt_number, state.upcoming_sleep, state.idle_for, state.start_time))
+        assert state.retry_object is retrying
+        assert (state.args, state.kwargs) == ((), {})
+        return False
+
+    def look(error: BaseException) -> bool:
+        seen.append((type(error), getattr(error, "response", None), str(error)))
+        return True
+
+    retrying = tenacity.AsyncRetrying(
+        wait=tenacity.wait_incrementing(start=1, increment=2),
+        stop=stop,
+        retry=tenacity.retry_if_exception(look),
+    )
+    schedule = Schedule.of(retrying)
+    state = schedule.state(7.0)
+    for failure in (attempt(Reach.UNSENT), RETURNED, attempt(Reach.UNSENT)):
+        await schedule.next_wait(state, failure)
+    assert seen == [
+        (TransportError, None, "no"),
+        (1, 1.0, 0.0, 7.0),
+        (HTTPStatusError, RESPONSE, "a test"),
+        (2, 3.0, 1.0, 7.0),
+        (TransportError, None, "no"),
+        (3, 5.0, 4.0, 7.0),
+    ]
+
+
 def test_what_is_no_policy_is_refused() -> None:
     """A number of attempts alone, say."""
     with pytest.raises(ConfigurationError, match="not int"):
