@@ -623,6 +623,8 @@ def test_what_holds_after_a_limit_was_asked_for() -> None:
     assert override(base, "Probe") == PROBE
     with pytest.raises(ConfigurationError, match="no preset is called 'soon'"):
         override(base, "soon")
+    with pytest.raises(ConfigurationError, match="which limit"):
+        ProductionConfig(timeout=5)  # type: ignore[arg-type]
     longer, shorter = override(base, 60), override(base, 5)
     assert longer == TimeoutPolicy(total=60, attempt=10, read=5, connect=None)
     assert longer.named == {"total", "attempt", "read", "connect"}

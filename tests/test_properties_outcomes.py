@@ -151,6 +151,16 @@ def _wrapped(cause: Exception | None) -> GraphQLTransportException:
     return error
 
 
+def failed(error: Exception, exchange: Exchange) -> tuple[Attempt, Call]:
+    """What an attempt that raised is taken for."""
+
+    async def judge() -> tuple[Attempt, Call]:
+        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
+        return of_exception(error, exchange, call, "h"), call
+
+    return asyncio.run(judge())
+
+
 @pytest.mark.parametrize("sent", [True, False, None])
 @pytest.mark.parametrize(
     ("error", "kind", "cause"),
@@ -166,14 +176,9 @@ def test_the_error_of_a_failure(
     error: Exception, kind: type[Exception], cause: Exception | None, sent: bool | None
 ) -> None:
     """A plain failure is told in our words, above what really happened; anybody's own is raised as it is."""
-
-    async def judge() -> tuple[Attempt, Call]:
-        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
-        exchange = Exchange()
-        exchange.sent = sent
-        return of_exception(error, exchange, call, "h"), call
-
-    attempt, call = asyncio.run(judge())
+    exchange = Exchange()
+    exchange.sent = sent
+    attempt, call = failed(error, exchange)
     assert type(attempt.error) is kind
     if kind is OwnError:
         assert attempt.error is error
@@ -192,14 +197,9 @@ class OwnRefusal(GraphQLRequestException):
 def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> None:
     """A status is told as ours; none, or a transport's own exception, is raised as it is and not repeated."""
     error = kind(GraphQLResponse(request="", json={"errors": []}))
-
-    async def judge() -> tuple[Attempt, Call]:
-        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
-        exchange = Exchange()
-        exchange.status = status
-        return of_exception(error, exchange, call, "h"), call
-
-    attempt, call = asyncio.run(judge())
+    exchange = Exchange()
+    exchange.status = status
+    attempt, call = failed(error, exchange)
     assert call.sent
     if status is None or kind is OwnRefusal:
         assert attempt == Attempt(Reach.FINAL, "refused", status, error=error)
@@ -223,14 +223,9 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
 def test_a_redirect(status: int, headers: dict[str, str], words: str | None) -> None:
     """It says where it leads, and not more than that; other statuses lead nowhere."""
     error = GraphQLRequestException(GraphQLResponse(request="", json={}))
-
-    async def judge() -> Attempt:
-        exchange = Exchange()
-        exchange.status, exchange.headers = status, headers
-        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
-        return of_exception(error, exchange, call, "h")
-
-    attempt = asyncio.run(judge())
+    exchange = Exchange()
+    exchange.status, exchange.headers = status, headers
+    attempt, _ = failed(error, exchange)
     assert attempt.reason.startswith(str(status))
     assert ("redirect" in str(attempt.error)) is (words is not None)
     assert (words or "") in str(attempt.error)
