@@ -136,7 +136,7 @@ class Service:
     async def terminate(self) -> None:
         """Send SIGTERM, and wait until it takes no more connections.
 
-        Without making one: what is accepted in a server's last moment, asyncio's servers leave open.
+        Without making one: a connection of the server's own port was seen left open at its end.
         """
         self._process.terminate()
         await until(self._is_deaf, lambda: self.text)

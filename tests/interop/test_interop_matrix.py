@@ -270,10 +270,12 @@ class TestOutages:
             assert (await slow).data == {"slow": name}
             await load.went_on()
             await load.stop()
-            # Perhaps twice: a proxy may bring it to the old server once more, over a connection that it kept.
+            # Behind nginx a busy machine has seen it cut again, for a reason not known yet: each cut is told.
+            again = cell.proxy is not None and cell.proxy.program == "nginx"
             await follower.until(lambda: follower.resumed)
             await follower.came(5)
             unbroken(follower.seen)
+            assert again or len(follower.gaps) == 1
             gap = follower.gaps[0]
             cell.note(f"says: restart, {protocol}", gap.close_code or "no close frame")
 
