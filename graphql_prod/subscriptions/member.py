@@ -32,6 +32,15 @@ def cut_off(host: str) -> ClientClosedError:
     return ClientClosedError(f"The client for {host} was closed before this subscription came to its end.")
 
 
+def ended_from_outside(host: str) -> SubscriptionClosedError:
+    """What a subscription ends with whose task was cancelled by somebody who is not its client."""
+    return SubscriptionClosedError(
+        f"The connection of the subscription to {host} was ended from outside: its task was "
+        "cancelled, or failed for a reason that the log tells.",
+        close_reason="ended from outside",
+    )
+
+
 class Member:
     """A subscription, as its line sees it.
 
