@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from graphql_prod import forks
 from graphql_prod.config import host_of, target_of
 from graphql_prod.errors import ConfigurationError, TransportError
 from graphql_prod.wire import USER_AGENT
@@ -82,6 +83,7 @@ async def connect_websockets(
         proxy=wire.proxy or (True if wire.trust_env else None),
         **options,
     )
+    forks.follow_websocket(connecting)
     return connecting
 
 

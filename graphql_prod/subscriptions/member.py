@@ -48,6 +48,7 @@ class Member:
     :ivar name: the subscription's id, which its events carry.
     :ivar established: whether its line has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
+    :ivar disowned: whether it was left behind in the parent of this process.
     :ivar failures: attempts to connect since it joined, until it is established.
     """
 
@@ -57,6 +58,7 @@ class Member:
         "_resume",
         "_started",
         "control",
+        "disowned",
         "established",
         "failures",
         "key",
@@ -87,10 +89,16 @@ class Member:
         self.subscribed = False
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
+        self.disowned = False
         self._request = request
         self._resume = resume
         self._last: Message | None = None
         self._started: asyncio.Future[None] | None = None
+
+    def disown(self) -> object:
+        """In a child that was forked: its line is the parent's, and is not told."""
+        self.disowned = True
+        return self._started, self.mailbox.disown()
 
     @property
     def takes_its_time(self) -> bool:
@@ -132,7 +140,8 @@ class Member:
 
     def leave(self) -> None:
         """The reader wants no more. Its line tells the server; what waits stays."""
-        self.line.leave(self)
+        if not self.disowned:
+            self.line.leave(self)
         self.end()
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
