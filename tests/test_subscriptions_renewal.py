@@ -256,6 +256,8 @@ class TestSettings:
         assert len(info.value.problems) == 1
         codes: object = SubscriptionPolicy(refused_close_codes="4401, 4003").refused_close_codes  # type: ignore[arg-type]
         assert codes == {4401, 4003}
+        predicate = SubscriptionPolicy(refused_close_codes=lambda code, reason: False)
+        assert callable(predicate.model_dump()["refused_close_codes"])
 
     @pytest.mark.parametrize(
         ("text", "refused"),

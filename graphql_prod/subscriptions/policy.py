@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, WrapValidator
+from pydantic import Field, PlainSerializer, WrapValidator
 
 from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.timeouts import Seconds
@@ -83,7 +83,9 @@ if TYPE_CHECKING:
     RefusedCloses = frozenset[int] | RefusesClose
 else:  # judged as a set, a mistake is told once and not once for each member of a union
     RefusedCloses = Annotated[
-        Listed[Annotated[int, Number, Field(ge=1000, le=4999)]], WrapValidator(_or_predicate)
+        Listed[Annotated[int, Number, Field(ge=1000, le=4999)]],
+        WrapValidator(_or_predicate),
+        PlainSerializer(lambda value: value),
     ]
 
 
