@@ -23,9 +23,9 @@ from graphql_prod.subscriptions.protocol import (
     pong_message,
     read,
     stop_message,
-    text_of,
 )
 from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
     CredentialsRefusedError,
@@ -323,8 +323,8 @@ class Line:
             kind = message["type"]
             if kind == "connection_ack":
                 return message
-            if kind == "connection_error":
-                raise RejectedError(text_of(message.get("payload")))
+            if kind == "connection_error" or (kind == "error" and message.get("id") is None):
+                raise RejectedError(words_of(message.get("payload")))
             if kind == "ping":
                 await self._say(socket, pong_message(message))
 
@@ -421,6 +421,13 @@ class Line:
                     if self._is_refusal(message) and self._renews(member, message):
                         return
                     member.answered = True
+                payload = message.get("payload")
+                if not (
+                    type(payload) is dict and type(payload.get("data")) is dict and "errors" not in payload
+                ) and not is_event(payload):
+                    self.leave(member)
+                    member.end(member.invalid(payload))
+                    return
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
@@ -436,7 +443,18 @@ class Line:
 
     def _addressee(self, message: Message) -> Member | None:
         key = message.get("id")
+        if key is None and message["type"] == "error":
+            return self._only_one(message)
         return self.members.get(key) if type(key) is str else None
+
+    def _only_one(self, message: Message) -> Member | None:
+        """Whose an error is that names no subscription: of the only one, if there is only one."""
+        if len(self.members) != 1:
+            logger.warning("%s: an error that names none of the subscriptions is ignored", self.host)
+            return None
+        [member] = self.members.values()
+        message["id"] = member.key
+        return member
 
     def _finish(self, message: Message) -> None:
         member = self._addressee(message)
@@ -480,7 +498,7 @@ class Line:
 
     def _control(self, kind: str, message: Message) -> None:
         if kind == "connection_error":
-            raise RejectedError(text_of(message.get("payload")))
+            raise RejectedError(words_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
             self._outbox.post(self._socket.send(self.opener.dumps(pong_message(message))))
         for member in self.members.values():

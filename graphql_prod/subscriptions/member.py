@@ -14,6 +14,7 @@ from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, start_message
+from graphql_prod.subscriptions.shapes import invalid_event
 from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
 if TYPE_CHECKING:
@@ -188,6 +189,10 @@ class Member:
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
         """The stock object for a message."""
         return GraphQLSubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+
+    def invalid(self, payload: object) -> Exception:
+        """The end that an event makes which is no GraphQL answer."""
+        return invalid_event(self.line.host, self._request, payload)
 
     def take_control(self, message: Message) -> None:
         """Something about the connection, for callbacks that look at that; never one too many."""
