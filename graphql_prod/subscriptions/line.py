@@ -28,11 +28,14 @@ from graphql_prod.subscriptions.pulse import Pulse
 from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
+    OVERSIZED,
     CredentialsRefusedError,
     Loss,
     RejectedError,
     SilenceError,
+    SocketClosed,
     Verdict,
+    blaming,
     judge,
     loss_of,
 )
@@ -256,6 +259,8 @@ class Line:
             await self._listen()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
             loss = loss_of(error, self.hub.refusals)
+            if loss.close_code == OVERSIZED:
+                loss = blaming(loss, self._unanswered())
         finally:
             self._drop_socket(UNREADABLE if loss is not None and loss.close_code == UNREADABLE else None)
         if clock.monotonic() - up_since >= self._policy.stable_after:
@@ -301,6 +306,8 @@ class Line:
                     await socket.send(hello)
                 ack = await self._acknowledgement(socket)
         except BaseException as error:
+            if isinstance(error, SocketClosed):
+                error.init = len(hello)
             if socket is not None:
                 self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
             if type(error) is TimeoutError and limit.expired():
@@ -379,8 +386,15 @@ class Line:
                 member.end(self._unsendable(error))
                 continue
             if member.key in self.members and socket is self._socket:
-                member.subscribed = True
+                member.subscribed, member.size = True, len(text)
                 await socket.send(text)
+
+    def _unanswered(self) -> dict[str, int]:
+        """How long the messages are that asked for subscriptions, where nothing has come for them."""
+        waiting = [each for each in self.members.values() if each.subscribed and not each.answered]
+        return {each.key: each.size for each in waiting if each.is_new} or {
+            each.key: each.size for each in waiting
+        }
 
     def _unsendable(self, error: Exception) -> Exception:
         if isinstance(error, SubscriptionClosedError):
@@ -561,6 +575,8 @@ class Line:
             verdict = judge(
                 loss, self._policy.fatal_close_codes, established=established, renewable=renewable
             )
+            if loss.blamed not in (None, member.key):
+                verdict = Verdict.AGAIN
             if verdict is Verdict.AGAIN and self._is_spent(member):
                 self._end(member, loss, gave_up=established)
             elif verdict is Verdict.FATAL:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Seconds in which a refusal is taken for the answer to the question, so that no event can be missing.
 AT_ONCE = 2.0
+# Seconds in which the end of a socket may be about what was sent last.
+NEW = 30.0
 
 Variables = Mapping[str, Any]
 Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
@@ -64,6 +66,7 @@ class Member:
     :ivar established: whether its line has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
     :ivar answered: whether the server has answered since it was last asked.
+    :ivar size: characters of the message that asked the server for its events.
     :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
     :ivar failures: attempts to connect since it joined, until it is established.
     """
@@ -85,6 +88,7 @@ class Member:
         "mailbox",
         "name",
         "renewed",
+        "size",
         "subscribed",
         "watch",
     )
@@ -109,6 +113,7 @@ class Member:
         self.subscribed = False
         self.answered = False
         self.renewed = False
+        self.size = 0
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self._request = request
@@ -153,6 +158,11 @@ class Member:
             self.mailbox.put(message)
         self.established = True
         self._answer()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its socket was acknowledged, or it joined that, a moment ago."""
+        return clock.monotonic() - self._since < NEW
 
     def may_renew(self, stable_after: float) -> bool:
         """Whether new credentials are worth a try: they were not renewed for it, or that has helped."""

@@ -105,13 +105,13 @@ class AiohttpSocket:
                 if self._heard is not None:
                     self._heard()
             elif frame.type is aiohttp.WSMsgType.CLOSE:
-                raise SocketClosed(frame.data or None, frame.extra or None)
+                raise SocketClosed(frame.data or None, frame.extra or None, ours=False)
             else:
                 raise self._ended()
 
     def _ended(self) -> SocketClosed:
         code = self._ws.close_code
-        return SocketClosed(None if code == 1006 else code)
+        return SocketClosed(None if code == 1006 else code, ours=True)
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
@@ -180,7 +180,8 @@ class WebsocketsSocket:
             close = error.rcvd or error.sent
             if close is None or close.code == 1006:
                 raise SocketClosed(None) from error
-            raise SocketClosed(close.code, close.reason or None) from error
+            ours = error.rcvd is None or error.rcvd_then_sent is False
+            raise SocketClosed(close.code, close.reason or None, ours=ours) from error
 
     async def send(self, text: str) -> None:
         await self._ws.send(text)

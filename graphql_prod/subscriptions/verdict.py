@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
 _TRANSIENT_STATUSES = (408, 425, 429)
-_OVERSIZED = 1009
+OVERSIZED = 1009
+# Characters below which a message of ours is not taken for too large.
+_SMALL = 1000
 _CREDENTIALS = "Check the credentials and what they allow."
 
 CREDENTIALS_REFUSED = "the credentials were refused"
@@ -47,12 +50,18 @@ class Verdict(enum.Enum):
 
 
 class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
-    """The socket has ended: with a close frame, or without one (``code`` is None)."""
+    """The socket has ended: with a close frame, or without one (``code`` is None).
 
-    def __init__(self, code: int | None, reason: str | None = None) -> None:
+    :ivar ours: whether it was we who closed it; None: not known.
+    :ivar init: how long the ``connection_init`` was, where that was all we had sent.
+    """
+
+    def __init__(self, code: int | None, reason: str | None = None, *, ours: bool | None = None) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.ours = ours
+        self.init: int | None = None
 
 
 class UpgradeRefusedError(Exception):
@@ -101,11 +110,15 @@ class Loss:
     """What says that they were, in our words."""
     final: bool = False
     """Whether a first connection that fails so is not tried again."""
+    ours: bool = False
+    """Whether it was we who ended it."""
     closed: bool = False
     """Whether the server ended it in so many words."""
     cause: Exception | None = None
     own: Exception | None = None
     """An error that says all of this better."""
+    blamed: str | None = None
+    """The subscription whose message ended it; the others are subscribed anew."""
     logged: str | None = None
     """``what`` without the server's words, which may quote a secret; None: there are none in it."""
 
@@ -207,12 +220,49 @@ def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
     evidence = refusals.in_close(code, reason)
     if evidence:
         hint = _CREDENTIALS
-    if code == _OVERSIZED:
-        hint = "Ask for less in an event, or raise max_response_bytes."
+    if code == OVERSIZED:
+        hint = _hint_of_oversized(closed)
     refused = evidence is not None
     return Loss(
-        what, hint, code, reason, refused=refused, closed=True, logged=logged, evidence=evidence or ""
+        what,
+        hint,
+        code,
+        reason,
+        refused=refused,
+        closed=True,
+        logged=logged,
+        evidence=evidence or "",
+        ours=bool(closed.ours),
     )
+
+
+def _hint_of_oversized(closed: SocketClosed) -> str:
+    """Whose message was too large: the server's for us, ours for the server, or who knows."""
+    if closed.ours:
+        return "Ask for less in an event, or raise max_response_bytes."
+    if closed.init is not None and closed.init >= _SMALL:
+        return (
+            f"It was our connection_init that was too large ({closed.init:,} characters): nothing else "
+            "was sent. Send less in connection_init_payload and headers, or raise the server's limit."
+        )
+    other = "" if closed.ours is False else ", or of an event for us: then raise max_response_bytes"
+    return f"A message was too large for the server, or for a proxy before it{other}."
+
+
+def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
+    """A loss for a message too large, with the subscription named that it was probably sent for.
+
+    :param sent: how long the messages are that asked for subscriptions and were not answered, by their ids.
+    """
+    key = max(sent, key=lambda each: sent[each], default=None)
+    if loss.close_code != OVERSIZED or loss.ours or key is None or sent[key] < _SMALL:
+        return loss
+    hint = (
+        f"It was probably our message that was too large, the one that asked for this subscription "
+        f"({sent[key]:,} characters), for it was not answered. To be sure, subscribe with smaller variables. "
+        "Send less in them, or raise the limit of the server, or of the proxy before it."
+    )
+    return dataclasses.replace(loss, blamed=key, hint=hint)
 
 
 def _of_status(error: UpgradeRefusedError) -> Loss:
