@@ -50,6 +50,7 @@ class Call:
         "doing",
         "done",
         "exchange",
+        "executed",
         "fate",
         "last_error",
         "limit",
@@ -90,6 +91,8 @@ class Call:
         self.request: GraphQLRequest | None = None
         self.exchange: Exchange | None = None
         self.sent = False
+        self.executed = False
+        """True when a part of this call was a mutation that the server may have seen."""
         self.last_error: Exception | None = None
         self.told: Exception | None = None
         self.closing = False
@@ -121,7 +124,7 @@ class Call:
     @property
     def may_have_executed(self) -> bool:
         """True when this call is a mutation and the server may have seen it."""
-        return self.reached and self.operation is not Operation.QUERY
+        return self.executed or (self.reached and self.operation is not Operation.QUERY)
 
     @property
     def reached(self) -> bool:
@@ -150,6 +153,7 @@ class Call:
     def absorb(self, part: Call) -> None:
         """Take over the facts of a query that is a part of this call."""
         if self.parts:
+            self.executed = self.executed or part.may_have_executed
             self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
             self.status = part.status
 
@@ -167,6 +171,8 @@ class Call:
         facts: dict[str, object] = {"elapsed": self.elapsed}
         if self.told is not error:
             facts |= {"attempts": self.attempts, "may_have_executed": self.may_have_executed}
+        elif self.executed:
+            facts["may_have_executed"] = True
         if self.parent is not None:
             self.parent.told = error
         for name, value in facts.items():
