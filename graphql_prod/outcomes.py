@@ -50,7 +50,7 @@ def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None
     """
     json = _body_of(attempt, response)
     refused = attempt is not None and attempt.status == 401
-    if not refused and not _has_code(json, call.settings.auth_error_codes):
+    if not refused and not has_code(json, call.settings.auth_error_codes):
         return False
     return call.operation is not Operation.MUTATION or nothing_ran(attempt, response)
 
@@ -67,7 +67,8 @@ def _body_of(attempt: Attempt | None, response: GraphQLResponse | None) -> Any:
     return answer and answer.json
 
 
-def _has_code(json: Any, codes: frozenset[str]) -> bool:
+def has_code(json: Any, codes: frozenset[str]) -> bool:
+    """True for a GraphQL answer with an error that carries one of these codes."""
     if not is_answer(json):
         return False
     found = (_code(error) for error in json.get("errors") or ())
