@@ -35,7 +35,8 @@ class CallSettings:
 
     timeout: TimeoutPolicy
     schedule: Schedule
-    idempotent: bool = False
+    idempotent: bool | None = None
+    """Whether mutations are; None leaves it to the policy."""
     headers: Mapping[str, str] | None = None
     validate: bool | None = None
     auth_error_codes: frozenset[str] = frozenset()
@@ -115,10 +116,10 @@ class Call:
             request, name, _ = self.subject
         if request is not None and is_query(request.query, name or request.operationName):
             return Operation.QUERY
-        policy = self.settings.schedule.policy
-        marked = (
-            self.settings.idempotent or policy.mutations == "always" or policy.idempotency_header is not None
-        )
+        marked = self.settings.idempotent
+        if marked is None:
+            policy = self.settings.schedule.policy
+            marked = policy.mutations == "always" or policy.idempotency_header is not None
         return Operation.REPEATABLE if marked else Operation.MUTATION
 
     @property

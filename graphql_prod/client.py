@@ -223,7 +223,8 @@ class ProductionClient(GraphQLClient):
 
         :param timeout: a policy, a preset's name, or a number: the total in seconds.
         :param retry: a policy or a tenacity object; the budget stays the client's.
-        :param idempotent: True lets mutations be repeated like queries.
+        :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
+            says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
         :param validate: whether to validate documents against the schema.
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.

@@ -392,7 +392,9 @@ def _note(attempt: Attempt, text: str) -> None:
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
     header = call.settings.schedule.policy.idempotency_header or ""
-    if call.operation is Operation.QUERY or any(k.lower() == header.lower() for k in request.headers):
+    if call.operation is not Operation.REPEATABLE or any(
+        k.lower() == header.lower() for k in request.headers
+    ):
         return request
     return request.copy(headers={header: str(uuid.uuid4())})
 
