@@ -28,10 +28,11 @@ from graphql_prod.parts import (
     require_callable,
     require_subscription,
     require_texts,
+    settings_of,
 )
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
-from graphql_prod.schema.store import Schemas, introspection
+from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
 from graphql_prod.session import Sessions
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
@@ -144,7 +145,9 @@ class ProductionClient(GraphQLClient):
             hub=hub,
             codec=codec,
             credentials=credentials,
-            schemas=Schemas(config.schema, lifecycle, self._prod_settings, schema),
+            schemas=Schemas(
+                config.schema, lifecycle, settings_of(INTROSPECTION, config, self._prod_settings), schema
+            ),
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
@@ -220,7 +223,8 @@ class ProductionClient(GraphQLClient):
 
         :param timeout: a policy, a preset's name, or a number: the total in seconds.
         :param retry: a policy or a tenacity object; the budget stays the client's.
-        :param idempotent: True lets mutations be repeated like queries.
+        :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
+            says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
         :param validate: whether to validate documents against the schema.
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
@@ -293,7 +297,10 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
     ) -> T:
         """:meth:`query`, with the data decoded; a decoding error carries the facts of the call too."""
-        with Group(self._prod_settings, self._prod.lifecycle):
+        settings = self._prod_settings
+        if self._prod.operations:
+            settings = self._settings_of(request, operation)
+        with Group(settings, self._prod.lifecycle):
             return await super().query_data_as(
                 request,
                 result_type,
@@ -337,7 +344,8 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: ``schema.file`` cannot be used.
         :raises GraphQLClientException: what :meth:`introspect` raises.
         """
-        return await self._prod.schemas.get(refresh, self._over_the_views(headers), self._prod_settings)
+        settings = self._settings_of("", INTROSPECTION)
+        return await self._prod.schemas.get(refresh, self._over_the_views(headers), settings)
 
     async def validate(
         self,
@@ -371,7 +379,7 @@ class ProductionClient(GraphQLClient):
                 if schema is None:
                     return
             headers = self._over_the_views(headers)
-        await schemas.check(request.query, schema, headers, self._prod_settings, strict=force)
+        await schemas.check(request.query, schema, headers, self._settings_of(request, None), strict=force)
 
     async def subscribe(
         self,
@@ -533,7 +541,7 @@ class ProductionClient(GraphQLClient):
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
-        with Group(self._prod_settings, self._prod.lifecycle):
+        with Group(self._settings_of(request, None), self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile
         return Wish(
@@ -635,9 +643,14 @@ class ProductionClient(GraphQLClient):
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
         return await client.query(QUERY)
 
-    def _settings_of(self, request: GraphQLRequest, operation: str | None) -> CallSettings:
+    def _settings_of(self, request: GraphQLRequest | str, operation: str | None) -> CallSettings:
         """The settings of an operation that has its own; what a view names comes before them."""
-        name = operation or request.operationName or operation_name(request.query)
+        if not self._prod.operations:
+            return self._prod_settings
+        if isinstance(request, str):
+            name = operation or operation_name(request)
+        else:
+            name = operation or request.operationName or operation_name(request.query)
         own = self._prod.operations.get(name or "", {})
         return dataclasses.replace(
             self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}

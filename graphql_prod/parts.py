@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLClientException
@@ -22,6 +22,7 @@ from graphql_prod.stats import ClientStats, PoolStats
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
+    from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
@@ -77,6 +78,12 @@ class Parts:
                 await self.hub.ground.transport.close()
         finally:
             await self.transport.release()
+
+
+def settings_of(operation: str, config: ProductionConfig, settings: CallSettings) -> CallSettings:
+    """The settings of an operation that has its own, or these."""
+    policy = config.operations.get(operation)
+    return settings if policy is None else replace(settings, **_own_settings(policy))
 
 
 def _own_settings(policy: OperationPolicy) -> dict[str, Any]:

@@ -124,6 +124,8 @@ class Attempt:
     error: Exception | None = None
     """What will be raised if there is no further attempt; None if the answer will be returned."""
     response: GraphQLResponse | None = None
+    unread: bool = False
+    """True for a body that may be a GraphQL answer, and that nobody read or could read."""
 
 
 def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy) -> bool:

@@ -14,9 +14,10 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.documents import Operation, operation_name
+from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
-from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
+from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class ProductionTransport(GraphQLTransport):
             call.status, call.exchange = _exchange(call).status, None
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
-                call.sent = sent_before  # what was refused was not executed
+                if nothing_ran(attempt, response):
+                    call.sent = sent_before
                 self._tell_refusal(call, attempt)
                 continue
             if attempt is None:
@@ -224,7 +226,16 @@ class ProductionTransport(GraphQLTransport):
     ) -> tuple[GraphQLRequest, int]:
         """The request with the provider's headers over the client's own, under the view's and the call's."""
         limit = call.remaining
-        headers, generation = await self.ask(credentials, refused, None if limit == inf else limit)
+        try:
+            headers, generation = await self.ask(credentials, refused, None if limit == inf else limit)
+        except TransportError as error:
+            if not call.attempts:
+                raise
+            # The error's own words are of a first attempt: this call has been sent before.
+            raise TransportError(
+                f"No further attempt was sent to {self.host}, {call.spent}: its headers_provider failed "
+                f"with a {type(error.__cause__).__name__}. {call.consequence} See the cause of this error."
+            ) from error.__cause__
         return request.copy(headers=provided(headers, request.headers, self._static_headers)), generation
 
     async def ask(
@@ -381,7 +392,9 @@ def _note(attempt: Attempt, text: str) -> None:
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
     header = call.settings.schedule.policy.idempotency_header or ""
-    if call.operation is Operation.QUERY or any(k.lower() == header.lower() for k in request.headers):
+    if call.operation is not Operation.REPEATABLE or any(
+        k.lower() == header.lower() for k in request.headers
+    ):
         return request
     return request.copy(headers={header: str(uuid.uuid4())})
 

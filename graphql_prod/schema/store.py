@@ -41,6 +41,9 @@ logger = logging.getLogger("graphql_prod")
 # After a refresh that failed: the contract's figures.
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 
+# How graphql-core calls the operation.
+INTROSPECTION = "IntrospectionQuery"
+
 
 def introspection(headers: Mapping[str, str] | None, *, descriptions: bool = False) -> GraphQLRequest:
     """The stock client's introspection; it leaves out what people read."""
