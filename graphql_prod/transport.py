@@ -17,6 +17,7 @@ from graphql_prod.documents import Operation, operation_name
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
+from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     import tenacity
-    from aiographql.client import GraphQLRequest, GraphQLResponse
+    from aiographql.client import GraphQLRequest
+    from aiographql.client import GraphQLResponse as StockResponse
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.call import Subject
@@ -181,7 +183,7 @@ class ProductionTransport(GraphQLTransport):
             call.attempts += 1
             sent_before = call.sent
             attempt: Attempt | None
-            response: GraphQLResponse | None = None
+            response: StockResponse | None = None
             try:
                 sending = self._send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
@@ -191,9 +193,11 @@ class ProductionTransport(GraphQLTransport):
             else:
                 if _is_clean(response, call):
                     call.status = None
-                    return response
+                    exchange = call.exchange or _exchange(call)
+                    return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
-            call.status, call.exchange = _exchange(call).status, None
+            exchange, call.exchange = _exchange(call), None
+            call.status = exchange.status
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
                 call.sent = sent_before  # what was refused was not executed
@@ -201,11 +205,11 @@ class ProductionTransport(GraphQLTransport):
                 continue
             if attempt is None:
                 assert response is not None  # noqa: S101 -- no record means a good answer
-                return response
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
             state = state or call.settings.schedule.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
-                return _end(attempt)
+                return answered(_end(attempt), exchange.status, exchange.headers, call.attempts, call.started)
             self.retries += 1
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
@@ -239,7 +243,7 @@ class ProductionTransport(GraphQLTransport):
         except ProviderError as error:
             raise provider_failed(self.host, error) from error.__cause__
 
-    async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
+    async def _limited(self, limit: float, sending: Awaitable[StockResponse]) -> StockResponse:
         async with asyncio.timeout(limit):
             return await sending
 
@@ -252,7 +256,7 @@ class ProductionTransport(GraphQLTransport):
         *,
         session: Any = None,
         **kwargs: Any,
-    ) -> Awaitable[GraphQLResponse]:
+    ) -> Awaitable[StockResponse]:
         """One attempt, not yet begun: what has to be awaited, with no frame of ours that it does not need."""
         if self._custom is not None:
             return self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
@@ -268,7 +272,7 @@ class ProductionTransport(GraphQLTransport):
         request: GraphQLRequest,
         serializer: GraphQLSerializer,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         timeout = call.settings.timeout
         through: Any = session.exchange() if call.watch is None else call.watch.exchange(session, call)
         if call.watch is None:
@@ -295,7 +299,7 @@ class ProductionTransport(GraphQLTransport):
         serializer: GraphQLSerializer,
         session: Any,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
@@ -352,7 +356,7 @@ def _reset(token: Token[Call | None]) -> None:
         return
 
 
-def _is_clean(response: GraphQLResponse, call: Call) -> bool:
+def _is_clean(response: StockResponse, call: Call) -> bool:
     """The short way out, for data without errors under a success status."""
     json, exchange = response.json, call.exchange
     return (
@@ -366,7 +370,7 @@ def _exchange(call: Call) -> Exchange:
     return call.exchange or Exchange()
 
 
-def _end(attempt: Attempt) -> GraphQLResponse:
+def _end(attempt: Attempt) -> StockResponse:
     """What the stock client would give: the answer if there is one, else the error."""
     if attempt.error is not None:
         raise attempt.error
