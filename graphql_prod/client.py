@@ -133,6 +133,7 @@ class ProductionClient(GraphQLClient):
             lifecycle=lifecycle,
             transport=ProductionTransport(
                 host=host_of(url),
+                endpoint=url,
                 settings=self._prod_settings,
                 sessions=sessions,
                 budget=None if budget is None else Budget(budget),

@@ -17,6 +17,7 @@ from graphql_prod.documents import Operation, operation_name
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
+from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
@@ -50,6 +51,7 @@ class ProductionTransport(GraphQLTransport):
         self,
         *,
         host: str,
+        endpoint: str = "",
         settings: CallSettings,
         sessions: Sessions,
         budget: Budget | None,
@@ -59,6 +61,7 @@ class ProductionTransport(GraphQLTransport):
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
+        self._endpoint = endpoint
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -190,6 +193,7 @@ class ProductionTransport(GraphQLTransport):
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 attempt = of_exception(error, _exchange(call), call, self.host)
+                conceal(attempt.error, self._secrets(request))
             else:
                 if _is_clean(response, call):
                     call.status = None
@@ -241,7 +245,23 @@ class ProductionTransport(GraphQLTransport):
         try:
             return await credentials.headers(refused, limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__
+            failure = error
+        try:
+            cause = safe_cause(failure.__cause__, self._secrets(None))
+            raise provider_failed(self.host, failure) from cause
+        finally:
+            del failure
+
+    def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
+        """What must not be seen in a cause; asked for when something has failed."""
+        call = CURRENT.get()
+        asked = None if call is None else call.request or (call.subject and call.subject[0])
+        headers = [each.headers for each in (request, asked) if each is not None]
+        if call is not None:
+            headers.append(dict(call.settings.headers or {}))
+        provided = {} if self._credentials is None else self._credentials.latest
+        urls = (self._endpoint, self._sessions.wire.proxy)
+        return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
 
     async def _limited(self, limit: float, sending: Awaitable[StockResponse]) -> StockResponse:
         async with asyncio.timeout(limit):
