@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from aiographql.client import (
         GraphQLCodec,
         GraphQLRequest,
-        GraphQLResponse,
         GraphQLSubscription,
         GraphQLSubscriptionEvent,
         GraphQLTransport,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.health.probe import Readiness
     from graphql_prod.lifecycle import State
+    from graphql_prod.response import GraphQLResponse
     from graphql_prod.session import Backend
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
@@ -134,6 +134,7 @@ class ProductionClient(GraphQLClient):
             lifecycle=lifecycle,
             transport=ProductionTransport(
                 host=host_of(url),
+                endpoint=url,
                 settings=self._prod_settings,
                 sessions=sessions,
                 budget=None if budget is None else Budget(budget),
@@ -274,7 +275,7 @@ class ProductionClient(GraphQLClient):
         return await self._prod.transport.guard(
             settings,
             (request, operation, session),
-            super().query,
+            super().query,  # type: ignore[arg-type]  # it returns what our transport does
             request,
             method,
             headers,
@@ -283,6 +284,29 @@ class ProductionClient(GraphQLClient):
             extensions,
             session,
         )
+
+    if TYPE_CHECKING:
+        # The stock's methods go through query(), and so return what it returns.
+
+        async def post(
+            self,
+            request: GraphQLRequest,
+            headers: dict[str, str] | None = None,
+            operation: str | None = None,
+            variables: dict[str, Any] | None = None,
+            extensions: dict[str, Any] | None = None,
+            session: GraphQLSession | None = None,
+        ) -> GraphQLResponse: ...
+
+        async def get(
+            self,
+            request: GraphQLRequest,
+            headers: dict[str, str] | None = None,
+            operation: str | None = None,
+            variables: dict[str, Any] | None = None,
+            extensions: dict[str, Any] | None = None,
+            session: GraphQLSession | None = None,
+        ) -> GraphQLResponse: ...
 
     async def query_data_as(
         self,

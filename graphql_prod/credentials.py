@@ -57,6 +57,8 @@ class Credentials:
         self._renew = _renewing(provider)
         self._flight: _Flight | None = None
         self.generation = 0
+        self.latest: Headers = {}
+        """What it gave last, for whoever must not show it."""
 
     async def headers(self, refused: int | None, limit: float | None) -> tuple[Headers, int]:
         """Headers for an attempt, and the generation they belong to.
@@ -80,7 +82,7 @@ class Credentials:
                 return await self._landing(flight), self.generation
             except _OverdueError as error:
                 raise ProviderError from error.__cause__
-        headers = _checked(answer)
+        headers = self.latest = _checked(answer)
         self.generation += renews
         return headers, self.generation
 
@@ -109,7 +111,7 @@ class Credentials:
         deadline = asyncio.timeout(None if limit is None else limit + 1)
         try:
             async with deadline:
-                headers = _checked(await answer)
+                headers = self.latest = _checked(await answer)
         except Exception as error:
             if isinstance(error, ProviderError):
                 raise

@@ -14,10 +14,11 @@ from graphql_prod import clock
 from graphql_prod.documents import Operation
 from graphql_prod.errors import ConfigurationError, HTTPStatusError
 from graphql_prod.policy import Listed, Number, Policy
+from graphql_prod.retry_after import retry_after as retry_after
 from graphql_prod.timeouts import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from aiographql.client import GraphQLResponse
 
@@ -254,24 +255,3 @@ class Budget:
         for passed in range(self._slot + 1, min(slot, self._slot + _SLOTS + 1) + 1):
             self._calls[passed % (_SLOTS + 1)] = self._retries[passed % (_SLOTS + 1)] = 0
         self._slot = slot
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None.
-
-    A date is held against the answer's own ``Date``, so that a clock of ours that is wrong does no harm.
-    """
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
-    value = headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        if value.strip().isdigit():
-            return float(value)
-        now = headers.get("Date")
-        reference = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(value) - reference).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod.errors import SubscriptionLimitError
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 class Wish:
     """What a caller asks to be subscribed to, and over what."""
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     request: GraphQLRequest
     protocols: tuple[str, ...]
-    payload: Mapping[str, Any] | None
+    payload: Mapping[str, Any] | None = field(repr=False)
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
@@ -77,7 +77,7 @@ class Ground:
     wire: Wire
     serializer: GraphQLSerializer
     credentials: Credentials | None
-    static_headers: Mapping[str, str]
+    static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
     observer: Observer
     transport: GraphQLSubscriptionTransport | None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
+from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.outbox import Outbox
@@ -507,6 +508,7 @@ class Line:
         if gave_up:
             spent += f"; subscriptions.max_reconnects={self._policy.max_reconnects} is reached"
         error = loss.error(self.host, spent, established=member.established)
+        conceal(error, self._opener.secrets())
         with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
             error.attempts, error.elapsed = self._tried, elapsed  # type: ignore[attr-defined]
         self.leave(member)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiographql.client import GraphQLSubscriptionEvent
 
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, start_message
 
@@ -128,7 +129,7 @@ class Member:
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
         """The stock object for a message."""
-        return GraphQLSubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+        return SubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
 
     def take_control(self, message: Message) -> None:
         """Something about the connection, for callbacks that look at that; never one too many."""

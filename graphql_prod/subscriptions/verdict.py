@@ -84,7 +84,7 @@ class Loss:
     close_code: int | None = None
     close_reason: str | None = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     phase: Phase | None = None
     refused: bool = False
     """Whether it was the credentials that were refused."""
@@ -92,8 +92,8 @@ class Loss:
     """Whether a first connection that fails so is not tried again."""
     closed: bool = False
     """Whether the server ended it in so many words."""
-    cause: Exception | None = None
-    own: Exception | None = None
+    cause: Exception | None = field(default=None, repr=False)
+    own: Exception | None = field(default=None, repr=False)
     """An error that says all of this better."""
     logged: str | None = None
     """``what`` without the server's words, which may quote a secret; None: there are none in it."""

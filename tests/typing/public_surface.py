@@ -15,11 +15,11 @@ from aiographql.client import (
     GraphQLClientException,
     GraphQLRequest,
     GraphQLRequestException,
-    GraphQLResponse,
     GraphQLSubscription,
     GraphQLSubscriptionEvent,
     GraphQLTransport,
 )
+from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.serializer import JSONSerializer
 from pydantic import BaseModel, SecretStr
 
@@ -34,6 +34,7 @@ from graphql_prod import (
     ClientClosedError,
     ClientStats,
     ConfigurationError,
+    GraphQLResponse,
     HealthPolicy,
     HTTPStatusError,
     InvalidResponseError,
@@ -114,6 +115,17 @@ async def calling(client: ProductionClient, request: GraphQLRequest) -> None:
         assert_type(entered, ProductionClient)
 
 
+async def answer_of(client: ProductionClient) -> None:
+    answer = await client.query("{ hello }")
+    stock: StockResponse = answer
+    assert_type(answer.status, int | None)
+    assert_type(answer.response_headers, Mapping[str, str] | None)
+    assert_type(answer.retry_after, float | None)
+    assert_type(answer.attempts, int)
+    assert_type(answer.elapsed, float)
+    assert_type(answer == stock, bool)
+
+
 def onward(last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
     return variables if last is None else {**variables, "after": last.id}
 
@@ -151,7 +163,7 @@ async def subscribing(client: ProductionClient, mine: Mine, request: GraphQLRequ
                 assert_type(event.dropped, int)
             else:
                 assert_type(event, GraphQLSubscriptionEvent)
-                assert_type(event.payload, GraphQLResponse | str | None)
+                assert_type(event.payload, StockResponse | str | None)
 
 
 def goodbye() -> None: ...
@@ -311,7 +323,7 @@ def failing(
     assert_type(status.status, int)
     assert_type(status.headers, Mapping[str, str])
     assert_type(status.retry_after, float | None)
-    assert_type(status.response, GraphQLResponse)
+    assert_type(status.response, StockResponse)
     assert_type(invalid.status, int | None)
     assert_type(invalid.content_type, str | None)
     assert_type(invalid.excerpt, str)
