@@ -132,6 +132,7 @@ class ProductionConfig(_SchemaSetting):
     def _usable_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
             http_url(value)
+            return value.strip()
         return value
 
     @field_validator("proxy")
@@ -187,6 +188,25 @@ def host_of(url: str) -> str:
     """``host`` or ``host:port``, for texts; never credentials."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def same_upstream(one: str, other: str) -> bool:
+    """Whether two endpoints are one server's, for credentials that are meant for it.
+
+    Case of scheme and host, the default port, a slash at the end, credentials and ``ws`` for ``http`` make no
+    difference; a scheme, port, path or query of its own does.
+    """
+    try:
+        return _upstream_of(one) == _upstream_of(other)
+    except ValueError:
+        return one.strip() == other.strip()
+
+
+def _upstream_of(endpoint: str) -> tuple[object, ...]:
+    parts = urlsplit(endpoint.strip())
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    port = parts.port or {"http": 80, "https": 443}.get(scheme)
+    return scheme, (parts.hostname or "").rstrip("."), port, parts.path.rstrip("/"), parts.query
 
 
 def target_of(location: str) -> str | None:

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.retry import Retry
     from graphql_prod.schema.store import Schemas
     from graphql_prod.session import Backend, Sessions
     from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.timeouts import TimeoutPolicy
     from graphql_prod.transport import ProductionTransport
 
 
@@ -96,6 +98,8 @@ def effective(
     backend: Backend | None,
     validate: bool,
     schema_ttl: float | None,
+    timeout: TimeoutPolicy | float | str | None = None,
+    retry: Retry | None = None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together.
 
@@ -112,7 +116,14 @@ def effective(
             "settings in other forms go through from_config()"
         )
     named = {key: getattr(config, key) for key in config.model_fields_set}
-    given = {"endpoint": endpoint, "method": method, "backend": backend}
+    total = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    given = {
+        "endpoint": endpoint,
+        "method": method,
+        "backend": backend,
+        "timeout": {"total": timeout} if total else timeout,
+        "retry": retry,
+    }
     named.update((key, value) for key, value in given.items() if value is not None)
     schema: dict[str, Any] = {} if validate else {"mode": "off"}
     if schema_ttl is not None:
