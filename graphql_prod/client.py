@@ -137,6 +137,7 @@ class ProductionClient(GraphQLClient):
         hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
+            settings=self._prod_settings,
             sessions=sessions,
             lifecycle=lifecycle,
             transport=ProductionTransport(

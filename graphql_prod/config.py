@@ -29,9 +29,11 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class OperationPolicy(Policy):
-    """Settings of one operation, in place of the client's.
+    """Settings of one operation: what a group names is changed, what it leaves out stays the client's.
 
-    :param timeout: as in :class:`ProductionConfig`; None leaves it the client's.
+    A number of the client's that is left no room by one of the operation's moves as far as it must.
+
+    :param timeout: as in :class:`ProductionConfig`; a preset replaces all limits. None leaves the client's.
     :param retry: a :class:`RetryPolicy`; None leaves it the client's. The budget stays the client's.
     """
 

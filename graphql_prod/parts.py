@@ -15,13 +15,13 @@ from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
-from graphql_prod.retry import Schedule
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.stats import ClientStats, PoolStats
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
+    from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
@@ -38,6 +38,7 @@ class Parts:
     """What a client shares with its views."""
 
     config: ProductionConfig
+    settings: CallSettings
     sessions: Sessions
     lifecycle: Lifecycle
     transport: ProductionTransport
@@ -50,7 +51,7 @@ class Parts:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
         self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
-            name: _own_settings(policy) for name, policy in self.config.operations.items()
+            name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
         }
 
     def stats(self) -> ClientStats:
@@ -81,12 +82,13 @@ class Parts:
             await self.transport.release()
 
 
-def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
+def _own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, Any]:
+    """What differs for an operation: what its groups name, over what the client's say."""
     own: dict[str, Any] = {}
     if policy.timeout is not None:
-        own["timeout"] = policy.timeout
+        own["timeout"] = policy.timeout.merged_over(clients.timeout)
     if policy.retry is not None:
-        own["schedule"] = Schedule.of(policy.retry)
+        own["schedule"] = clients.schedule.with_part(policy.retry)
     return own
 
 

@@ -165,6 +165,23 @@ class Schedule:
             )
         return cls(beneath if isinstance(beneath, RetryPolicy) else RetryPolicy(), retry, narrows=True)
 
+    def with_part(self, part: RetryPolicy) -> Schedule:
+        """The schedule of an operation whose group names a part; the rest stays.
+
+        Over a tenacity object, attempts that are named replace its ``stop``, waits that are named its
+        ``wait``; its predicate must agree as before.
+        """
+        policy = part.merged_over(self.policy)
+        own, named = _retrying(policy), part.model_fields_set
+        if not self.narrows:
+            return Schedule(policy, own)
+        changed: dict[str, Any] = {}
+        if "attempts" in named:
+            changed["stop"] = own.stop
+        if named & {"wait_initial", "wait_max", "jitter"}:
+            changed["wait"] = own.wait
+        return Schedule(policy, self.retrying.copy(**changed) if changed else self.retrying, narrows=True)
+
     def state(self, started: float) -> tenacity.RetryCallState:
         """Tenacity's view of one call; made at its first failure."""
         state = tenacity.RetryCallState(self.retrying, None, (), {})

@@ -336,6 +336,8 @@ def test_limits_fit(named: dict[str, float | None]) -> None:
             assert value is None
         elif name == "total":
             assert value == max([default, *filter(None, named.values())])
+        elif name == "read" and named.get("total") is not None:
+            assert value is None
         else:
             room = [named[outer] for outer in ("attempt", "total") if named.get(outer) is not None]
             assert value == min([default, *filter(None, room)])
