@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
 from aiographql.client.serializer import DefaultSerializer
@@ -42,6 +42,7 @@ from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
+from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
     import os
@@ -82,6 +83,10 @@ class ProductionClient(GraphQLClient):
 
     :param config: settings; arguments given beside it win over what it says.
     :param backend: ``"aiohttp"`` or ``"httpx"``; None leaves it to the config, the session, else aiohttp.
+    :param timeout: a policy, a preset's name, or a number: the total in seconds; in place of the config's
+        group. An operation's own group comes before it. None leaves it to the config.
+    :param retry: a policy or a tenacity object, likewise; the latter keeps what the config's policy says of
+        mutations, statuses, codes and the budget.
     :param headers_provider: a sync or async callable that returns headers; asked for every attempt, one
         flight at a time, and once more, with ``refresh=True`` if it takes that, when the server refuses them.
     :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
@@ -104,15 +109,18 @@ class ProductionClient(GraphQLClient):
         *,
         config: ProductionConfig | None = None,
         backend: Backend | None = None,
+        timeout: TimeoutPolicy | float | str | None = None,
+        retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
     ) -> None:
-        config = effective(config, endpoint, headers, method, backend, validate, schema_ttl)
+        beneath = getattr(config, "retry", None)
+        config = effective(config, endpoint, headers, method, backend, validate, schema_ttl, timeout, retry)
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
-            config.timeout, Schedule.of(config.retry), auth_error_codes=config.auth_error_codes
+            config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
         )
         credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
@@ -130,6 +138,7 @@ class ProductionClient(GraphQLClient):
         hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
+            settings=self._prod_settings,
             sessions=sessions,
             lifecycle=lifecycle,
             transport=ProductionTransport(
@@ -177,17 +186,60 @@ class ProductionClient(GraphQLClient):
     def from_config(
         cls,
         source: str | os.PathLike[str] | Mapping[str, Any] | ProductionConfig | None = None,
-        **objects: Any,
+        *,
+        env_prefix: str | None = PREFIX,
+        secrets_dir: str | os.PathLike[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str | None = None,
+        schema: graphql.GraphQLSchema | None = None,
+        session: GraphQLSession | None = None,
+        validate: bool = True,
+        serializer: GraphQLSerializer | None = None,
+        codec: GraphQLCodec | None = None,
+        transport: GraphQLTransport | None = None,
+        subscription_transport: GraphQLSubscriptionTransport | None = None,
+        schema_ttl: float | None = None,
+        backend: Backend | None = None,
+        timeout: TimeoutPolicy | float | str | None = None,
+        retry: Retry | None = None,
+        headers_provider: HeadersProvider | None = None,
+        **own: Never,
     ) -> Self:
         """A client made of settings, from the environment and from what is given.
 
         :param source: None for the environment only; a ``.toml``, ``.json`` or ``.yaml`` file, over which the
             environment wins; a mapping or a :class:`ProductionConfig`, which win over the environment.
-        :param objects: constructor arguments that are no settings: ``session``, ``headers_provider`` …
-        :raises ConfigurationError: listing every problem, with its source.
+        :param env_prefix: what the names of the environment's variables begin with: with ``"B_"`` it is
+            ``B_ENDPOINT``. For several upstreams in one process. None reads no environment.
+        :param secrets_dir: a directory with one setting a file, named as its variable is
+            (``graphql_prod_headers__authorization``); below the environment, above a file. None: the one that
+            ``<PREFIX>SECRETS_DIR`` names, if it does.
+        :param own: arguments that the constructor of a subclass takes besides. The others are the
+            constructor's: objects beside settings, and arguments that win over settings.
+        :raises ConfigurationError: listing every problem, with its source. Also where code names one endpoint
+            and the environment another, whose headers, tls or proxy would be used here too.
         """
-        config = load(source, required="endpoint").config
-        return cls(str(config.endpoint), config=config, **objects)
+        config = load(source, required="endpoint", env_prefix=env_prefix, secrets_dir=secrets_dir).config
+        given: dict[str, Any] = {
+            "headers": headers,
+            "method": method,
+            "schema": schema,
+            "session": session,
+            "serializer": serializer,
+            "codec": codec,
+            "transport": transport,
+            "subscription_transport": subscription_transport,
+            "schema_ttl": schema_ttl,
+            "backend": backend,
+            "timeout": timeout,
+            "retry": retry,
+            "headers_provider": headers_provider,
+        }
+        # What is not given is left out: a subclass need not take all of it.
+        given = {name: value for name, value in given.items() if value is not None}
+        if not validate:
+            given["validate"] = validate
+        return cls(str(config.endpoint), config=config, **given, **own)
 
     @property
     def transport(self) -> ProductionTransport:
@@ -223,7 +275,8 @@ class ProductionClient(GraphQLClient):
         one call. None leaves an option as it is.
 
         :param timeout: a policy, a preset's name, or a number: the total in seconds.
-        :param retry: a policy or a tenacity object; the budget stays the client's.
+        :param retry: a policy or a tenacity object; the budget stays the client's. Under a tenacity object
+            what the client's policy says of mutations, statuses and codes stays too.
         :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
             says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
@@ -235,7 +288,7 @@ class ProductionClient(GraphQLClient):
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
-            schedule=now.schedule if retry is None else Schedule.of(retry),
+            schedule=now.schedule if retry is None else Schedule.of(retry, now.schedule.policy),
             idempotent=now.idempotent if idempotent is None else idempotent,
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,

@@ -154,14 +154,36 @@ class Schedule:
     """True when the caller gave a tenacity object, whose predicate must agree too."""
 
     @classmethod
-    def of(cls, retry: Retry) -> Schedule:
+    def of(cls, retry: Retry, beneath: Retry | None = None) -> Schedule:
+        """The schedule of a policy, or of a tenacity object.
+
+        :param beneath: what held before. A tenacity object says when to try again, and can only narrow the
+            table: what the table goes by (mutations, statuses, codes, the key, the budget) stays.
+        """
         if isinstance(retry, RetryPolicy):
             return cls(retry, _retrying(retry))
         if not isinstance(retry, tenacity.BaseRetrying):
             raise ConfigurationError(
                 f"retry must be a RetryPolicy or a tenacity object, not {type(retry).__name__}"
             )
-        return cls(RetryPolicy(), retry, narrows=True)
+        return cls(beneath if isinstance(beneath, RetryPolicy) else RetryPolicy(), retry, narrows=True)
+
+    def with_part(self, part: RetryPolicy) -> Schedule:
+        """The schedule of an operation whose group names a part; the rest stays.
+
+        Over a tenacity object, attempts that are named replace its ``stop``, waits that are named its
+        ``wait``; its predicate must agree as before.
+        """
+        policy = part.merged_over(self.policy)
+        own, named = _retrying(policy), part.model_fields_set
+        if not self.narrows:
+            return Schedule(policy, own)
+        changed: dict[str, Any] = {}
+        if "attempts" in named:
+            changed["stop"] = own.stop
+        if named & {"wait_initial", "wait_max", "jitter"}:
+            changed["wait"] = own.wait
+        return Schedule(policy, self.retrying.copy(**changed) if changed else self.retrying, narrows=True)
 
     def state(self, started: float) -> tenacity.RetryCallState:
         """Tenacity's view of one call; made at its first failure."""

@@ -92,6 +92,10 @@ def constructing(
     ProductionClient("https://h/graphql", transport=transport, backend="httpx", config=ProductionConfig())
     assert_type(ProductionClient.from_config({"endpoint": "https://h/graphql"}), ProductionClient)
     assert_type(Mine.from_config(ProductionConfig(endpoint="https://h/graphql"), session=session), Mine)
+    ProductionClient.from_config("c.toml", env_prefix="B_", secrets_dir="/run/secrets", transport=transport)
+    ProductionClient.from_config(env_prefix=None, timeout=2.0, retry=RetryPolicy(attempts=2), schema=schema)
+    ProductionClient("https://h/graphql", timeout=2.0, retry=RetryPolicy(attempts=2))
+    ProductionClient("https://h/graphql", timeout="batch", retry=tenacity.AsyncRetrying())
     assert_type(client.config, ProductionConfig)
     assert_type(client.transport, ProductionTransport)
     assert_type(client.state, Literal["open", "draining", "closing", "closed"])
@@ -342,9 +346,13 @@ async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -
     ProductionClient()  # type: ignore[call-arg]
     ProductionClient(5)  # type: ignore[arg-type]
     ProductionClient("https://h", backend="curl")  # type: ignore[arg-type]
-    ProductionClient("https://h", timeout=5)  # type: ignore[call-arg]
+    ProductionClient("https://h", timeout=[])  # type: ignore[arg-type]
+    ProductionClient("https://h", retry=3)  # type: ignore[arg-type]
     ProductionClient("https://h", headers={"A": 1})  # type: ignore[dict-item]
     ProductionClient.from_config(5)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, sesion=None)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, session=5)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, env_prefix=5)  # type: ignore[arg-type]
     client.with_options(1)  # type: ignore[call-arg]
     client.with_options(timeout=[])  # type: ignore[arg-type]
     client.with_options(retry=3)  # type: ignore[arg-type]
