@@ -101,9 +101,10 @@ class Peer:
         """What an event is called in the protocol that the client prefers."""
         return "data" if self.headers["sec-websocket-protocol"].startswith("graphql-ws") else "next"
 
-    def event(self, key: str, count: Any) -> bytes:
-        """An event of COUNT, as a frame."""
-        message = {"type": self.event_type, "id": key, "payload": {"data": {"count": count}}}
+    def event(self, key: str, count: Any, pad: int = 0) -> bytes:
+        """An event of COUNT, as a frame; larger by ``pad`` bytes."""
+        data = {"count": count, "pad": "x" * pad} if pad else {"count": count}
+        message = {"type": self.event_type, "id": key, "payload": {"data": data}}
         return frame(json.dumps(message))
 
     async def complete(self, key: str) -> None:
