@@ -26,6 +26,7 @@ from graphql_prod.parts import (
     effective,
     require_agreement,
     require_callable,
+    require_protocols,
     require_subscription,
     require_texts,
     settings_of,
@@ -483,6 +484,7 @@ class ProductionClient(GraphQLClient):
         connection. Cancelling the caller, also one that waits, ends the subscription.
 
         :param wait: True returns only when the subscription has ended.
+        :param protocols: one or both of ``"graphql-transport-ws"`` and ``"graphql-ws"``, the preferred first.
         :param on_gap: a sync or async callable, told of every :class:`SubscriptionGap` in its place among
             the events. None: gaps are only logged.
         :param resume: a sync or async callable ``(last_event, variables) -> variables``, asked before each
@@ -493,8 +495,10 @@ class ProductionClient(GraphQLClient):
         :raises HTTPStatusError: the upgrade was refused with a status.
         :raises TransportError: no connection came about.
         :raises ClientClosedError: the client is closed or closing.
+        :raises ConfigurationError: ``protocols`` is empty, or names one that we do not speak.
         :raises GraphQLClientException: the document is no subscription, or does not fit the schema.
         """
+        require_callable(on_gap=on_gap)
         wish = await self._wished(
             request,
             headers,
@@ -507,7 +511,6 @@ class ProductionClient(GraphQLClient):
             transport,
             resume,
         )
-        require_callable(on_gap=on_gap)
         subscription = await subscribed(
             self._prod.hub, wish, callbacks, on_data, on_error, on_gap, self._prod.lifecycle.admit
         )
@@ -609,6 +612,7 @@ class ProductionClient(GraphQLClient):
         prod = self._prod
         prod.lifecycle.admit()
         require_callable(resume=resume)
+        offered = require_protocols(protocols)
         request, headers = self._prepared(request, headers)
         request = request.copy(
             headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
@@ -624,7 +628,7 @@ class ProductionClient(GraphQLClient):
         return Wish(
             endpoint=self.endpoint,
             request=request,
-            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
+            protocols=offered,
             payload=None if payload is None else dict(payload),
             session=session,
             transport=transport or prod.hub.ground.transport,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiographql.client import GraphQLClientException
+from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.hub import Hub
     from graphql_prod.timeouts import TimeoutPolicy
     from graphql_prod.transport import ProductionTransport
+
+_PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
+_PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)
 
 
 @dataclass
@@ -161,6 +165,31 @@ def require_callable(**given: object) -> None:
     for name, value in given.items():
         if value is not None and not callable(value) and not isinstance(value, Callback):
             raise ConfigurationError(f"{name} must be a callable, not {type(value).__name__}")
+
+
+def require_protocols(protocols: object) -> tuple[str, ...]:
+    """The WebSocket protocols to offer, in the order of preference.
+
+    :raises ConfigurationError: there is none, or one that we do not speak.
+    """
+    if isinstance(protocols, str):
+        names: tuple[object, ...] = (protocols,)
+    elif isinstance(protocols, Iterable) and not isinstance(protocols, Mapping | bytes):
+        names = tuple(protocols)
+    else:
+        raise ConfigurationError(
+            f"protocols must be a text or several, not {type(protocols).__name__}; {_PROTOCOLS_ALLOWED}"
+        )
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"protocols must be texts, not {type(name).__name__}; {_PROTOCOLS_ALLOWED}"
+            )
+        if name not in _PROTOCOLS:
+            raise ConfigurationError(f"protocols: {name[:100]!r} is not known; {_PROTOCOLS_ALLOWED}")
+    if not names:
+        raise ConfigurationError(f"protocols must name at least one; {_PROTOCOLS_ALLOWED}")
+    return tuple(dict.fromkeys(cast("tuple[str, ...]", names)))
 
 
 def require_subscription(request: GraphQLRequest) -> None:

@@ -329,7 +329,7 @@ class Line:
         starting = [(member, member.established) for member in self.members.values()]
         for member, _ in starting:
             member.acknowledged(gap, ack)
-        self._pulse = Pulse(self._policy, self._ping, self._dead)
+        self._pulse = Pulse(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
         together: list[tuple[Member, bool]] = []
         for member, again in starting:
             if again and member.takes_its_time:
@@ -387,13 +387,15 @@ class Line:
         socket, pulse = self._socket, self._pulse
         assert socket is not None and pulse is not None  # noqa: S101, PT018 -- just connected
         receive, serializer = socket.receive, self._opener.serializer
+        by_messages = socket.data_at() is None
         self._silence = None
         self._listening = True
         try:
             async with asyncio.timeout(None) as self._scope:
                 while not self._over:
                     data = await receive()
-                    pulse.answered()
+                    if by_messages:
+                        pulse.answered()
                     await self._take(read(data, serializer))
         except TimeoutError:
             if self._silence is not None:
@@ -526,14 +528,14 @@ class Line:
                 )
             )
 
-    def _ping(self) -> None:
+    async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse
         if socket is None or pulse is None:
             return
         if self.dialect.pings:
-            self._outbox.post(socket.send(self._opener.dumps({"type": "ping"})))
+            await socket.send(self._opener.dumps({"type": "ping"}))
         else:
-            self._outbox.post(socket.ping(pulse.answered))
+            await socket.ping(pulse.answered)
 
     def _dead(self) -> None:
         if self._scope is None:

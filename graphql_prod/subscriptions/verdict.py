@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod.errors import Phase
+    from graphql_prod.faults import Fault
 
 _REFUSED_CODES = (4401, 4403)
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
-_TRANSIENT_STATUSES = (408, 425, 429)
+TRANSIENT_STATUSES = (408, 425, 429)
 _OVERSIZED = 1009
 
 
@@ -42,12 +43,16 @@ class Verdict(enum.Enum):
 
 
 class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
-    """The socket has ended: with a close frame, or without one (``code`` is None)."""
+    """The socket has ended: with a close frame, or without one (``code`` is None).
 
-    def __init__(self, code: int | None, reason: str | None = None) -> None:
+    ``ours``: we closed it, since the server broke the WebSocket protocol or sent too much.
+    """
+
+    def __init__(self, code: int | None, reason: str | None = None, *, ours: bool = False) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.ours = ours
 
 
 class UpgradeRefusedError(Exception):
@@ -57,6 +62,15 @@ class UpgradeRefusedError(Exception):
         super().__init__(status)
         self.status = status
         self.headers = headers
+
+
+class HandshakeError(Exception):
+    """No WebSocket came about, for a reason that has words: a fault, and what the server said of it."""
+
+    def __init__(self, fault: Fault, said: str = "") -> None:
+        super().__init__(fault.what, said)
+        self.fault = fault
+        self.said = _printable(said)
 
 
 class RejectedError(Exception):
@@ -155,6 +169,8 @@ def loss_of(error: Exception) -> Loss:
             return _of_close(error)
         case UpgradeRefusedError():
             return _of_status(error)
+        case HandshakeError():
+            return _of_handshake(error)
         case SilenceError():
             hint, what = error.hint, str(error)
             return Loss(what, hint, close_reason=what, phase=error.phase)
@@ -169,6 +185,8 @@ def loss_of(error: Exception) -> Loss:
 
 
 def _of_close(closed: SocketClosed) -> Loss:
+    if closed.ours:
+        return _of_own_close(closed)
     code, reason = closed.code, closed.reason
     if code is None:
         hint = "Look for a restart or a proxy in between."
@@ -182,6 +200,27 @@ def _of_close(closed: SocketClosed) -> Loss:
         hint = "Ask for less in an event, or raise max_response_bytes."
     refused = code in _REFUSED_CODES
     return Loss(what, hint, code, reason, refused=refused, closed=True, logged=logged)
+
+
+def _of_own_close(closed: SocketClosed) -> Loss:
+    """We closed, for what the server sent."""
+    code, why = closed.code, _printable(closed.reason or "")
+    if code == _OVERSIZED:
+        cause, hint = (
+            "sent a message over our limit",
+            "Ask for less in an event, or raise max_response_bytes.",
+        )
+    else:
+        cause = "broke the WebSocket protocol"
+        hint = "Look at what the server, or a proxy before it, sends."
+    logged = f"{cause}, so that we closed the connection with {code}"
+    what = f"{logged} ({why})" if why else logged
+    return Loss(what, hint, code, f"closed by us: {why or cause}", closed=True, logged=logged)
+
+
+def _printable(text: str) -> str:
+    """What somebody else wrote, for a line of text: no control characters, and not too much."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:200])
 
 
 def _of_status(error: UpgradeRefusedError) -> Loss:
@@ -203,8 +242,21 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         status=status,
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
-        final=status < 500 and status not in _TRANSIENT_STATUSES,
+        final=status < 500 and status not in TRANSIENT_STATUSES,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+    )
+
+
+def _of_handshake(error: HandshakeError) -> Loss:
+    fault = error.fault
+    what = f"{fault.what} ({error.said})" if error.said else fault.what
+    return Loss(
+        what,
+        fault.hint,
+        close_reason=fault.reason,
+        final=fault.reach is Reach.FINAL,
+        cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+        logged=fault.what,
     )
 
 
