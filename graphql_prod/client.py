@@ -38,6 +38,7 @@ from graphql_prod.session import Sessions
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
+from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import stream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from graphql_prod.stats import ClientStats
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.payload import PayloadProvider
 
 T = TypeVar("T")
 
@@ -135,6 +137,7 @@ class ProductionClient(GraphQLClient):
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
             transport=subscription_transport,
+            auth_error_codes=config.auth_error_codes,
         )
         hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
@@ -472,7 +475,7 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
         wait: bool = False,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         on_gap: Callable[[SubscriptionGap], Any] | None = None,
@@ -483,6 +486,8 @@ class ProductionClient(GraphQLClient):
         Arguments and result are the stock client's. Returns once the server has acknowledged the
         connection. Cancelling the caller, also one that waits, ends the subscription.
 
+        :param connection_init_payload: fields beside the HTTP headers; or a sync or async callable that
+            returns them, asked at each connect, with ``refresh=True`` after a refusal if it takes that.
         :param wait: True returns only when the subscription has ended.
         :param protocols: one or both of ``"graphql-transport-ws"`` and ``"graphql-ws"``, the preferred first.
         :param on_gap: a sync or async callable, told of every :class:`SubscriptionGap` in its place among
@@ -528,7 +533,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: Literal[False] = ...,
@@ -545,7 +550,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: bool,
@@ -561,7 +566,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = None,
         session: GraphQLSession | None = None,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         gaps: bool = False,
@@ -604,7 +609,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None,
         session: GraphQLSession | None,
         protocols: str | Iterable[str],
-        payload: dict[str, Any] | None,
+        payload: dict[str, Any] | PayloadProvider | None,
         transport: GraphQLSubscriptionTransport | None,
         resume: Resume | None,
     ) -> Wish:
@@ -629,7 +634,7 @@ class ProductionClient(GraphQLClient):
             endpoint=self.endpoint,
             request=request,
             protocols=offered,
-            payload=None if payload is None else dict(payload),
+            payload=checked(payload),
             session=session,
             transport=transport or prod.hub.ground.transport,
             resume=resume,

@@ -54,7 +54,7 @@ class Credentials:
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
             )
         self._provider = provider
-        self._renew = _renewing(provider)
+        self._renew = renewing(provider)
         self._flight: _Flight | None = None
         self.generation = 0
         self.latest: Headers = {}
@@ -149,7 +149,7 @@ def _checked(headers: object) -> Headers:
     return headers
 
 
-def _renewing(provider: HeadersProvider) -> dict[str, Any]:
+def renewing(provider: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a renewal: ``refresh=True`` where the provider takes it."""
     try:
         parameters = inspect.signature(provider).parameters.values()

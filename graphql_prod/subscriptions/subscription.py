@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -342,7 +343,7 @@ async def subscribed(
         request=wish.request,
         callbacks=registry,
         protocols=wish.protocols,
-        connection_init_payload=None if wish.payload is None else dict(wish.payload),
+        connection_init_payload=dict(wish.payload) if isinstance(wish.payload, Mapping) else None,
         serializer=hub.parsed,
         transport=door,
     )

@@ -19,7 +19,9 @@ from graphql_prod.errors import (
 from graphql_prod.faults import classify, is_plain
 from graphql_prod.outcomes import reason_of
 from graphql_prod.retry import Reach, retry_after
+from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
+from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
     from graphql_prod.errors import Phase
     from graphql_prod.faults import Fault
 
-_REFUSED_CODES = (4401, 4403)
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
 TRANSIENT_STATUSES = (408, 425, 429)
 _OVERSIZED = 1009
+_CREDENTIALS = "Check the credentials and what they allow."
+
+CREDENTIALS_REFUSED = "the credentials were refused"
+"""Our reason for a gap where the server closed nothing."""
 
 
 class Verdict(enum.Enum):
@@ -77,6 +82,10 @@ class RejectedError(Exception):
     """The server answered ``connection_init`` with ``connection_error``."""
 
 
+class CredentialsRefusedError(Exception):
+    """The server refused the credentials in its answer to one subscription, and there may be others."""
+
+
 class SilenceError(Exception):
     """The connection was given up: nothing came for too long."""
 
@@ -102,6 +111,8 @@ class Loss:
     phase: Phase | None = None
     refused: bool = False
     """Whether it was the credentials that were refused."""
+    evidence: str = ""
+    """What says that they were, in our words."""
     final: bool = False
     """Whether a first connection that fails so is not tried again."""
     closed: bool = False
@@ -155,18 +166,21 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     """
     if loss.refused and renewable:
         return Verdict.RENEW
-    if loss.close_code in fatal or (loss.refused and loss.close_code is None):
+    if loss.close_code in fatal:
+        return Verdict.FATAL
+    # A code that was taken out of the fatal ones reconnects, whatever it says.
+    if loss.refused and loss.close_code not in FATAL_CLOSE_CODES:
         return Verdict.FATAL
     if isinstance(loss.own, SubscriptionClosedError):
         return Verdict.FATAL
     return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
 
 
-def loss_of(error: Exception) -> Loss:
+def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
     """What an exception says about the connection that it ended."""
     match error:
         case SocketClosed():
-            return _of_close(error)
+            return _of_close(error, refusals)
         case UpgradeRefusedError():
             return _of_status(error)
         case HandshakeError():
@@ -180,11 +194,25 @@ def loss_of(error: Exception) -> Loss:
         case RejectedError():
             logged = "refused the connection"
             what = f"{logged} ({error})" if str(error) else logged
-            return Loss(what, "Check the credentials.", refused=True, closed=True, logged=logged)
+            evidence = "its connection_error says so"
+            return Loss(
+                what, "Check the credentials.", refused=True, closed=True, logged=logged, evidence=evidence
+            )
+        case CredentialsRefusedError():
+            what = "refused the credentials of a subscription"
+            evidence = "its answer to a subscription says so"
+            return Loss(
+                what,
+                _CREDENTIALS,
+                close_reason=CREDENTIALS_REFUSED,
+                refused=True,
+                closed=True,
+                evidence=evidence,
+            )
     return _of_fault(error)
 
 
-def _of_close(closed: SocketClosed) -> Loss:
+def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
     if closed.ours:
         return _of_own_close(closed)
     code, reason = closed.code, closed.reason
@@ -194,12 +222,15 @@ def _of_close(closed: SocketClosed) -> Loss:
     logged = f"closed the connection with {code}"
     what = f"{logged} ({reason})" if reason else logged
     hint = "See what the server means by it."
-    if code in _REFUSED_CODES:
-        hint = "Check the credentials and what they allow."
+    evidence = refusals.in_close(code, reason)
+    if evidence:
+        hint = _CREDENTIALS
     if code == _OVERSIZED:
         hint = "Ask for less in an event, or raise max_response_bytes."
-    refused = code in _REFUSED_CODES
-    return Loss(what, hint, code, reason, refused=refused, closed=True, logged=logged)
+    refused = evidence is not None
+    return Loss(
+        what, hint, code, reason, refused=refused, closed=True, logged=logged, evidence=evidence or ""
+    )
 
 
 def _of_own_close(closed: SocketClosed) -> Loss:
@@ -228,7 +259,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
     hint = "Look into the log of the server, or of the proxy before it."
     if status in _REFUSED_STATUSES:
-        hint = "Check the credentials and what they allow."
+        hint = _CREDENTIALS
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
@@ -242,6 +273,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         status=status,
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
+        evidence=f"the status {status} says so",
         final=status < 500 and status not in TRANSIENT_STATUSES,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
     )
