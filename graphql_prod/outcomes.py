@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
-from multidict import CIMultiDict
 
 from graphql_prod import faults
 from graphql_prod.config import target_of
@@ -19,6 +18,7 @@ from graphql_prod.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from graphql_prod.headers import copied
 from graphql_prod.request_errors import is_request_error
 from graphql_prod.retry import Attempt, Reach, retry_after
 
@@ -108,6 +108,7 @@ def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: s
             Reach.INVALID,
             "no GraphQL answer",
             status,
+            retry_after=retry_after(exchange.headers),
             error=_invalid(response, exchange, call, host),
         )
     codes = _codes(response.json)
@@ -173,7 +174,7 @@ def _of_status(
         _status_text(status, exchange, call, host),
         response=response,
         status=status,
-        headers=CIMultiDict(exchange.headers.items()),
+        headers=copied(exchange.headers),
         retry_after=wait,
     )
     translated.__cause__ = error
@@ -221,6 +222,7 @@ def _invalid(response: GraphQLResponse, exchange: Exchange, call: Call, host: st
         status=exchange.status,
         content_type=content_type,
         excerpt=excerpt,
+        retry_after=retry_after(exchange.headers),
     )
 
 

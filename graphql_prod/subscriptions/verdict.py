@@ -6,9 +6,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiographql.client import GraphQLResponse
-from multidict import CIMultiDict
-
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -17,7 +14,9 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.faults import classify, is_plain
+from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
@@ -66,7 +65,7 @@ class UpgradeRefusedError(Exception):
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status)
         self.status = status
-        self.headers = headers
+        self.headers: Mapping[str, str] = copied(headers)
 
 
 class HandshakeError(Exception):
@@ -150,9 +149,9 @@ class Loss:
     def _refusal(self, text: str) -> Exception:
         return HTTPStatusError(
             text,
-            response=GraphQLResponse(request="", json={}),
+            response=GraphQLResponse(request="", json={}, status=self.status),
             status=self.status or 0,
-            headers=CIMultiDict(self.headers.items()),
+            headers=copied(self.headers),
             retry_after=retry_after(self.headers),
         )
 
