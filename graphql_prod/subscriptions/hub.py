@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,10 +47,10 @@ IN_VAIN = 30.0
 class Wish:
     """What a caller asks to be subscribed to, and over what."""
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     request: GraphQLRequest
     protocols: tuple[str, ...]
-    payload: Payload | PayloadProvider | None
+    payload: Payload | PayloadProvider | None = field(repr=False)
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
@@ -88,7 +88,7 @@ class Ground:
     wire: Wire
     serializer: GraphQLSerializer
     credentials: Credentials | None
-    static_headers: Mapping[str, str]
+    static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
     observer: Observer
     transport: GraphQLSubscriptionTransport | None

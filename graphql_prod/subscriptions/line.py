@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
+from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.outbox import Outbox
@@ -346,7 +347,7 @@ class Line:
         starting = [(member, member.established) for member in self.members.values()]
         for member, _ in starting:
             member.acknowledged(gap, ack)
-        self._pulse = Pulse(self._policy, self._ping, self._dead)
+        self._pulse = Pulse(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
         together: list[tuple[Member, bool]] = []
         for member, again in starting:
             if again and member.takes_its_time:
@@ -411,13 +412,15 @@ class Line:
         socket, pulse = self._socket, self._pulse
         assert socket is not None and pulse is not None  # noqa: S101, PT018 -- just connected
         receive, serializer = socket.receive, self.opener.serializer
+        by_messages = socket.data_at() is None
         self._silence = None
         self._listening = True
         try:
             async with asyncio.timeout(None) as self._scope:
                 while not self._over:
                     data = await receive()
-                    pulse.answered()
+                    if by_messages:
+                        pulse.answered()
                     await self._take(read(data, serializer))
         except TimeoutError:
             if self._silence is not None:
@@ -597,6 +600,7 @@ class Line:
         if gave_up:
             spent += f"; subscriptions.max_reconnects={self._policy.max_reconnects} is reached"
         error = loss.error(self.host, spent, established=member.established)
+        conceal(error, self.opener.secrets())
         with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
             error.attempts, error.elapsed = self._tried, elapsed  # type: ignore[attr-defined]
         self.leave(member)
@@ -614,14 +618,14 @@ class Line:
                 )
             )
 
-    def _ping(self) -> None:
+    async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse
         if socket is None or pulse is None:
             return
         if self.dialect.pings:
-            self._outbox.post(socket.send(self.opener.dumps({"type": "ping"})))
+            await socket.send(self.opener.dumps({"type": "ping"}))
         else:
-            self._outbox.post(socket.ping(pulse.answered))
+            await socket.ping(pulse.answered)
 
     def _dead(self) -> None:
         if self._scope is None:

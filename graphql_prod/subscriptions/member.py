@@ -12,6 +12,7 @@ from aiographql.client import GraphQLSubscriptionEvent
 
 from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, start_message
 from graphql_prod.subscriptions.shapes import invalid_event
@@ -198,7 +199,7 @@ class Member:
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
         """The stock object for a message."""
-        return GraphQLSubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+        return SubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
 
     def invalid(self, payload: object) -> Exception:
         """The end that an event makes which is no GraphQL answer."""

@@ -9,6 +9,7 @@ from graphql_prod.config import host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
+from graphql_prod.redaction import secrets_of
 from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
@@ -90,7 +91,7 @@ class Opener:
         try:
             fresh, self._generation = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__
+            raise provider_failed(self.host, error) from error.__cause__  # the line takes secrets out
         self._refused = None
         return {**sent, **provided(fresh, sent, self._ground.static_headers)}
 
@@ -98,6 +99,16 @@ class Opener:
         """What the last attempt was made with was refused."""
         self._refused = self._generation
         self._payload.renew()
+
+    def secrets(self) -> frozenset[str]:
+        """What must not be seen in the cause of an error."""
+        ground = self._ground
+        given = {} if ground.credentials is None else ground.credentials.latest
+        return secrets_of(
+            urls=(self._endpoint, ground.wire.proxy),
+            headers=(self._request.headers, ground.static_headers, given),
+            payload=self._payload.latest,
+        )
 
     def renewed(self) -> Opener:
         """One for another line, which begins with newer credentials."""

@@ -38,13 +38,15 @@ class InitPayload:
     """The payload for one connection after another.
 
     :ivar renewable: whether a refused one can be exchanged for another.
+    :ivar latest: what the last connection was begun with, for whoever must not show it.
     """
 
-    __slots__ = ("_given", "_refused", "renewable")
+    __slots__ = ("_given", "_refused", "latest", "renewable")
 
     def __init__(self, given: Payload | PayloadProvider | None) -> None:
         self._given = given
         self._refused = False
+        self.latest: Payload | None = given if isinstance(given, Mapping) else None
         self.renewable = is_provider(given)
 
     def renew(self) -> None:
@@ -76,4 +78,5 @@ class InitPayload:
                 f"{type(error).__name__}. See the cause of this error."
             ) from error
         self._refused = False
+        self.latest = payload
         return payload

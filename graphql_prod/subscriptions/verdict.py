@@ -7,9 +7,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiographql.client import GraphQLResponse
-from multidict import CIMultiDict
-
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -18,7 +15,9 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.faults import classify, is_plain
+from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
@@ -28,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod.errors import Phase
+    from graphql_prod.faults import Fault
 
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
-_TRANSIENT_STATUSES = (408, 425, 429)
+TRANSIENT_STATUSES = (408, 425, 429)
 OVERSIZED = 1009
 # Characters below which a message of ours is not taken for too large.
 _SMALL = 1000
@@ -52,7 +52,8 @@ class Verdict(enum.Enum):
 class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
     """The socket has ended: with a close frame, or without one (``code`` is None).
 
-    :ivar ours: whether it was we who closed it; None: not known.
+    :ivar ours: whether we closed it, since the server broke the WebSocket protocol or sent too much;
+        None: not known.
     :ivar init: how long the ``connection_init`` was, where that was all we had sent.
     """
 
@@ -70,7 +71,16 @@ class UpgradeRefusedError(Exception):
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status)
         self.status = status
-        self.headers = headers
+        self.headers: Mapping[str, str] = copied(headers)
+
+
+class HandshakeError(Exception):
+    """No WebSocket came about, for a reason that has words: a fault, and what the server said of it."""
+
+    def __init__(self, fault: Fault, said: str = "") -> None:
+        super().__init__(fault.what, said)
+        self.fault = fault
+        self.said = _printable(said)
 
 
 class RejectedError(Exception):
@@ -102,7 +112,7 @@ class Loss:
     close_code: int | None = None
     close_reason: str | None = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     phase: Phase | None = None
     refused: bool = False
     """Whether it was the credentials that were refused."""
@@ -114,8 +124,8 @@ class Loss:
     """Whether it was we who ended it."""
     closed: bool = False
     """Whether the server ended it in so many words."""
-    cause: Exception | None = None
-    own: Exception | None = None
+    cause: Exception | None = field(default=None, repr=False)
+    own: Exception | None = field(default=None, repr=False)
     """An error that says all of this better."""
     blamed: str | None = None
     """The subscription whose message ended it; the others are subscribed anew."""
@@ -149,9 +159,9 @@ class Loss:
     def _refusal(self, text: str) -> Exception:
         return HTTPStatusError(
             text,
-            response=GraphQLResponse(request="", json={}),
+            response=GraphQLResponse(request="", json={}, status=self.status),
             status=self.status or 0,
-            headers=CIMultiDict(self.headers.items()),
+            headers=copied(self.headers),
             retry_after=retry_after(self.headers),
         )
 
@@ -182,6 +192,8 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
             return _of_close(error, refusals)
         case UpgradeRefusedError():
             return _of_status(error)
+        case HandshakeError():
+            return _of_handshake(error)
         case SilenceError():
             hint, what = error.hint, str(error)
             return Loss(what, hint, close_reason=what, phase=error.phase)
@@ -210,6 +222,8 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
 
 
 def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
+    if closed.ours:
+        return _of_own_close(closed)
     code, reason = closed.code, closed.reason
     if code is None:
         hint = "Look for a restart or a proxy in between."
@@ -232,14 +246,11 @@ def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
         closed=True,
         logged=logged,
         evidence=evidence or "",
-        ours=bool(closed.ours),
     )
 
 
 def _hint_of_oversized(closed: SocketClosed) -> str:
-    """Whose message was too large: the server's for us, ours for the server, or who knows."""
-    if closed.ours:
-        return "Ask for less in an event, or raise max_response_bytes."
+    """Whose message was too large for the server: ours probably, or who knows."""
     if closed.init is not None and closed.init >= _SMALL:
         return (
             f"It was our connection_init that was too large ({closed.init:,} characters): nothing else "
@@ -265,6 +276,28 @@ def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
     return dataclasses.replace(loss, blamed=key, hint=hint)
 
 
+def _of_own_close(closed: SocketClosed) -> Loss:
+    """We closed, for what the server sent."""
+    code, why = closed.code, _printable(closed.reason or "")
+    if code == OVERSIZED:
+        cause, hint = (
+            "sent a message over our limit",
+            "Ask for less in an event, or raise max_response_bytes.",
+        )
+    else:
+        cause = "broke the WebSocket protocol"
+        hint = "Look at what the server, or a proxy before it, sends."
+    logged = f"{cause}, so that we closed the connection with {code}"
+    what = f"{logged} ({why})" if why else logged
+    reason = f"closed by us: {why or cause}"
+    return Loss(what, hint, code, reason, closed=True, logged=logged, ours=True)
+
+
+def _printable(text: str) -> str:
+    """What somebody else wrote, for a line of text: no control characters, and not too much."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:200])
+
+
 def _of_status(error: UpgradeRefusedError) -> Loss:
     status = error.status
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
@@ -285,8 +318,21 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
         evidence=f"the status {status} says so",
-        final=status < 500 and status not in _TRANSIENT_STATUSES,
+        final=status < 500 and status not in TRANSIENT_STATUSES,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+    )
+
+
+def _of_handshake(error: HandshakeError) -> Loss:
+    fault = error.fault
+    what = f"{fault.what} ({error.said})" if error.said else fault.what
+    return Loss(
+        what,
+        fault.hint,
+        close_reason=fault.reason,
+        final=fault.reach is Reach.FINAL,
+        cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+        logged=fault.what,
     )
 
 
