@@ -39,6 +39,7 @@ from graphql_prod.subscriptions.verdict import (
     blaming,
     judge,
     loss_of,
+    not_acknowledged,
 )
 
 if TYPE_CHECKING:
@@ -248,6 +249,9 @@ class Line:
 
     async def _live(self) -> Loss | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
+        if early := self._backoff.early():
+            await _pause(early)
+        self._backoff.began()
         self._tried += 1
         self._reconnects += self._lost is not None
         try:
@@ -312,18 +316,10 @@ class Line:
             if socket is not None:
                 self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
             if type(error) is TimeoutError and limit.expired():
-                raise self._no_ack(upgraded=socket is not None) from error
+                raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
         self._begin(socket, ack)
-
-    def _no_ack(self, *, upgraded: bool) -> SilenceError:
-        what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
-        return SilenceError(
-            f"{what} within {self._policy.ack_timeout:g} s",
-            "See what it is busy with, or raise subscriptions.ack_timeout.",
-            "read" if upgraded else "connect",
-        )
 
     async def _acknowledgement(self, socket: Socket) -> Message:
         while True:
@@ -538,7 +534,7 @@ class Line:
             return
         if renewing:
             self._renew(loss)
-        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after)
+        wait = max(0.0 if renewing else self._backoff.wait(loss.retry_after), self._backoff.early())
         logger.warning(
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self.host,

@@ -100,6 +100,16 @@ class SilenceError(Exception):
         self.phase: Phase = phase
 
 
+def not_acknowledged(limit: float | None, *, upgraded: bool) -> SilenceError:
+    """The end of ``ack_timeout``, before or after the upgrade was answered."""
+    what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
+    return SilenceError(
+        f"{what} within {limit:g} s",
+        "See what it is busy with, or raise subscriptions.ack_timeout.",
+        "read" if upgraded else "connect",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Why a connection has ended, or did not come about.
