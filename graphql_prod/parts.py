@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from aiographql.client import GraphQLClientException
@@ -16,19 +16,21 @@ from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
-from graphql_prod.retry import Schedule
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.stats import ClientStats, PoolStats
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
+    from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
     from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.retry import Retry
     from graphql_prod.schema.store import Schemas
     from graphql_prod.session import Backend, Sessions
     from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.timeouts import TimeoutPolicy
     from graphql_prod.transport import ProductionTransport
 
 _PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
@@ -40,6 +42,7 @@ class Parts:
     """What a client shares with its views."""
 
     config: ProductionConfig
+    settings: CallSettings
     sessions: Sessions
     lifecycle: Lifecycle
     transport: ProductionTransport
@@ -52,7 +55,7 @@ class Parts:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
         self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
-            name: _own_settings(policy) for name, policy in self.config.operations.items()
+            name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
         }
 
     def stats(self) -> ClientStats:
@@ -83,12 +86,19 @@ class Parts:
             await self.transport.release()
 
 
-def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
+def settings_of(operation: str, config: ProductionConfig, settings: CallSettings) -> CallSettings:
+    """The settings of an operation that has its own, or these."""
+    policy = config.operations.get(operation)
+    return settings if policy is None else replace(settings, **_own_settings(policy, settings))
+
+
+def _own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, Any]:
+    """What differs for an operation: what its groups name, over what the client's say."""
     own: dict[str, Any] = {}
     if policy.timeout is not None:
-        own["timeout"] = policy.timeout
+        own["timeout"] = policy.timeout.merged_over(clients.timeout)
     if policy.retry is not None:
-        own["schedule"] = Schedule.of(policy.retry)
+        own["schedule"] = clients.schedule.with_part(policy.retry)
     return own
 
 
@@ -100,6 +110,8 @@ def effective(
     backend: Backend | None,
     validate: bool,
     schema_ttl: float | None,
+    timeout: TimeoutPolicy | float | str | None = None,
+    retry: Retry | None = None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together.
 
@@ -116,7 +128,14 @@ def effective(
             "settings in other forms go through from_config()"
         )
     named = {key: getattr(config, key) for key in config.model_fields_set}
-    given = {"endpoint": endpoint, "method": method, "backend": backend}
+    total = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    given = {
+        "endpoint": endpoint,
+        "method": method,
+        "backend": backend,
+        "timeout": {"total": timeout} if total else timeout,
+        "retry": retry,
+    }
     named.update((key, value) for key, value in given.items() if value is not None)
     schema: dict[str, Any] = {} if validate else {"mode": "off"}
     if schema_ttl is not None:

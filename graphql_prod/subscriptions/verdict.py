@@ -6,9 +6,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiographql.client import GraphQLResponse
-from multidict import CIMultiDict
-
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -17,9 +14,13 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.faults import classify, is_plain
+from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
+from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
+from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from graphql_prod.errors import Phase
     from graphql_prod.faults import Fault
 
-_REFUSED_CODES = (4401, 4403)
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
 TRANSIENT_STATUSES = (408, 425, 429)
 _OVERSIZED = 1009
+_CREDENTIALS = "Check the credentials and what they allow."
+
+CREDENTIALS_REFUSED = "the credentials were refused"
+"""Our reason for a gap where the server closed nothing."""
 
 
 class Verdict(enum.Enum):
@@ -61,7 +65,7 @@ class UpgradeRefusedError(Exception):
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status)
         self.status = status
-        self.headers = headers
+        self.headers: Mapping[str, str] = copied(headers)
 
 
 class HandshakeError(Exception):
@@ -75,6 +79,10 @@ class HandshakeError(Exception):
 
 class RejectedError(Exception):
     """The server answered ``connection_init`` with ``connection_error``."""
+
+
+class CredentialsRefusedError(Exception):
+    """The server refused the credentials in its answer to one subscription, and there may be others."""
 
 
 class SilenceError(Exception):
@@ -108,16 +116,18 @@ class Loss:
     close_code: int | None = None
     close_reason: str | None = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     phase: Phase | None = None
     refused: bool = False
     """Whether it was the credentials that were refused."""
+    evidence: str = ""
+    """What says that they were, in our words."""
     final: bool = False
     """Whether a first connection that fails so is not tried again."""
     closed: bool = False
     """Whether the server ended it in so many words."""
-    cause: Exception | None = None
-    own: Exception | None = None
+    cause: Exception | None = field(default=None, repr=False)
+    own: Exception | None = field(default=None, repr=False)
     """An error that says all of this better."""
     logged: str | None = None
     """``what`` without the server's words, which may quote a secret; None: there are none in it."""
@@ -149,9 +159,9 @@ class Loss:
     def _refusal(self, text: str) -> Exception:
         return HTTPStatusError(
             text,
-            response=GraphQLResponse(request="", json={}),
+            response=GraphQLResponse(request="", json={}, status=self.status),
             status=self.status or 0,
-            headers=CIMultiDict(self.headers.items()),
+            headers=copied(self.headers),
             retry_after=retry_after(self.headers),
         )
 
@@ -165,18 +175,21 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     """
     if loss.refused and renewable:
         return Verdict.RENEW
-    if loss.close_code in fatal or (loss.refused and loss.close_code is None):
+    if loss.close_code in fatal:
+        return Verdict.FATAL
+    # A code that was taken out of the fatal ones reconnects, whatever it says.
+    if loss.refused and loss.close_code not in FATAL_CLOSE_CODES:
         return Verdict.FATAL
     if isinstance(loss.own, SubscriptionClosedError):
         return Verdict.FATAL
     return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
 
 
-def loss_of(error: Exception) -> Loss:
+def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
     """What an exception says about the connection that it ended."""
     match error:
         case SocketClosed():
-            return _of_close(error)
+            return _of_close(error, refusals)
         case UpgradeRefusedError():
             return _of_status(error)
         case HandshakeError():
@@ -190,11 +203,25 @@ def loss_of(error: Exception) -> Loss:
         case RejectedError():
             logged = "refused the connection"
             what = f"{logged} ({error})" if str(error) else logged
-            return Loss(what, "Check the credentials.", refused=True, closed=True, logged=logged)
+            evidence = "its connection_error says so"
+            return Loss(
+                what, "Check the credentials.", refused=True, closed=True, logged=logged, evidence=evidence
+            )
+        case CredentialsRefusedError():
+            what = "refused the credentials of a subscription"
+            evidence = "its answer to a subscription says so"
+            return Loss(
+                what,
+                _CREDENTIALS,
+                close_reason=CREDENTIALS_REFUSED,
+                refused=True,
+                closed=True,
+                evidence=evidence,
+            )
     return _of_fault(error)
 
 
-def _of_close(closed: SocketClosed) -> Loss:
+def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
     if closed.ours:
         return _of_own_close(closed)
     code, reason = closed.code, closed.reason
@@ -204,12 +231,15 @@ def _of_close(closed: SocketClosed) -> Loss:
     logged = f"closed the connection with {code}"
     what = f"{logged} ({reason})" if reason else logged
     hint = "See what the server means by it."
-    if code in _REFUSED_CODES:
-        hint = "Check the credentials and what they allow."
+    evidence = refusals.in_close(code, reason)
+    if evidence:
+        hint = _CREDENTIALS
     if code == _OVERSIZED:
         hint = "Ask for less in an event, or raise max_response_bytes."
-    refused = code in _REFUSED_CODES
-    return Loss(what, hint, code, reason, refused=refused, closed=True, logged=logged)
+    refused = evidence is not None
+    return Loss(
+        what, hint, code, reason, refused=refused, closed=True, logged=logged, evidence=evidence or ""
+    )
 
 
 def _of_own_close(closed: SocketClosed) -> Loss:
@@ -238,7 +268,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
     hint = "Look into the log of the server, or of the proxy before it."
     if status in _REFUSED_STATUSES:
-        hint = "Check the credentials and what they allow."
+        hint = _CREDENTIALS
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
@@ -252,6 +282,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         status=status,
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
+        evidence=f"the status {status} says so",
         final=status < 500 and status not in TRANSIENT_STATUSES,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
     )
