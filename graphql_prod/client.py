@@ -24,6 +24,7 @@ from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
     Parts,
     effective,
+    refuse_subscription,
     require_agreement,
     require_callable,
     require_protocols,
@@ -323,9 +324,12 @@ class ProductionClient(GraphQLClient):
         :raises InvalidResponseError: a success without GraphQL.
         :raises TransportError: no answer came.
         :raises ClientClosedError: the client is closed or closing.
-        :raises GraphQLClientException: the stock client's other errors, among them a refused document.
+        :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
+            subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
         request, headers = self._prepared(request, headers)
+        if "subscription" in request.query:
+            refuse_subscription(request, operation)
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
