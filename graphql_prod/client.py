@@ -267,7 +267,7 @@ class ProductionClient(GraphQLClient):
         :raises ClientClosedError: the client is closed or closing.
         :raises GraphQLClientException: the stock client's other errors, among them a refused document.
         """
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
@@ -277,7 +277,7 @@ class ProductionClient(GraphQLClient):
             super().query,
             request,
             method,
-            headers,
+            None,
             operation,
             variables,
             extensions,
@@ -532,9 +532,9 @@ class ProductionClient(GraphQLClient):
         prod = self._prod
         prod.lifecycle.admit()
         require_callable(resume=resume)
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         request = request.copy(
-            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
         if request.codec is not None:
             request = dataclasses.replace(
@@ -660,18 +660,19 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         return layered(view, headers or {}, self._prod.header_names) if view else headers
 
-    def _prepared(
-        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
-        """The request with the view's headers under its own, every name spelt as the client spells it."""
+    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+        """The request with what the call itself names: the view's headers under the request's under these.
+
+        Every name is spelt as the client spells it.
+        """
         names = self._prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
             own = layered(own, request.headers, names)
-        if not headers:
-            return prepared(request, own), None
-        return prepared(request, own), aligned(headers, {**spellings(own), **names})
+        if headers:
+            own |= aligned(headers, {**spellings(own), **names})
+        return prepared(request, own)
 
 
 _GET_SCHEMA = ProductionClient.get_schema
