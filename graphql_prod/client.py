@@ -327,7 +327,7 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
             subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         if "subscription" in request.query:
             refuse_subscription(request, operation)
         settings = self._prod_settings
@@ -339,7 +339,7 @@ class ProductionClient(GraphQLClient):
             super().query,  # type: ignore[arg-type]  # it returns what our transport does
             request,
             method,
-            headers,
+            None,
             operation,
             variables,
             extensions,
@@ -622,9 +622,9 @@ class ProductionClient(GraphQLClient):
         prod.lifecycle.admit()
         require_callable(resume=resume)
         offered = require_protocols(protocols)
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         request = request.copy(
-            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
         if request.codec is not None:
             request = dataclasses.replace(
@@ -750,18 +750,19 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         return layered(view, headers or {}, self._prod.header_names) if view else headers
 
-    def _prepared(
-        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
-        """The request with the view's headers under its own, every name spelt as the client spells it."""
+    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+        """The request with what the call itself names: the view's headers under the request's under these.
+
+        Every name is spelt as the client spells it.
+        """
         names = self._prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
             own = layered(own, request.headers, names)
-        if not headers:
-            return prepared(request, own), None
-        return prepared(request, own), aligned(headers, {**spellings(own), **names})
+        if headers:
+            own |= aligned(headers, {**spellings(own), **names})
+        return prepared(request, own)
 
 
 _GET_SCHEMA = ProductionClient.get_schema

@@ -138,7 +138,7 @@ class HttpxExchange(Exchange):
 
     async def request(self, **options: Any) -> HttpxExchange:
         self.sent = None
-        request = self._client.build_request(**options)
+        request = self._client.build_request(**_with_own_query(self._client, options))
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             self.sent = True
@@ -184,12 +184,29 @@ class ShieldedExchange(Exchange):
 
     async def request(self, **options: Any) -> httpx.Response:
         self.sent = False if self._client.is_closed else None
-        response = await shielded(self._client.request(**options), self._abandoned)
+        sending = self._client.request(**_with_own_query(self._client, options))
+        response = await shielded(sending, self._abandoned)
         self.sent = True
         self.status = response.status_code
         self.headers = response.headers
         self.body = response.content
         return response
+
+
+def _with_own_query(client: httpx.AsyncClient, options: dict[str, Any]) -> dict[str, Any]:
+    """The same request with the endpoint's own query, which httpx drops for parameters of any kind."""
+    params = options.get("params")
+    if not params and not client.params:
+        return options
+    import httpx
+
+    url = httpx.URL(options["url"])
+    if not url.query:
+        return options
+    query = b"&".join([url.query, str(httpx.QueryParams(params)).encode()] if params else [url.query])
+    if client.params:
+        return {**options, "params": query.decode()}
+    return {**options, "url": url.copy_with(query=query), "params": None}
 
 
 async def shielded(request: Coroutine[Any, Any, T], abandoned: set[asyncio.Task[Any]]) -> T:

@@ -38,7 +38,6 @@ _HINTS = {
     407: "Check the proxy's credentials.",
     413: "Send less, or raise the limit of the proxy in between.",
     415: "Check the Content-Type header.",
-    429: "Call less often, or put 429 into retry.statuses.",
 }
 
 
@@ -196,10 +195,20 @@ def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
             f"which is not followed. {call.consequence} If {target} is right, make it the endpoint."
         )
     hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
+    if status == 429:
+        hint = _less_often(call)
     return (
         f"{host} answered {reason_of(status)} {call.spent}, without a GraphQL answer. "
         f"{call.consequence} {hint}"
     )
+
+
+def _less_often(call: Call) -> str:
+    if call.operation is Operation.MUTATION:
+        return "Call less often: a mutation that is not marked idempotent is not repeated for a status."
+    if 429 in call.settings.schedule.policy.statuses:
+        return "Call less often."
+    return "Call less often, or put 429 into retry.statuses."
 
 
 def reason_of(status: int | None) -> str:

@@ -16,6 +16,7 @@ from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.documents import Operation, operation_name
 from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
+from graphql_prod.get_requests import as_get, params_of, query_of
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
@@ -95,6 +96,11 @@ class ProductionTransport(GraphQLTransport):
         call.request = request
         if method.lower() == "get":
             self._refuse_changes(call, request)
+            if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
+                named = request if call.subject is None else call.subject[0]
+                request = as_get(request, named.headers)
+                if not request.query:
+                    kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
         return await self._attempts(call, method, request, serializer, kwargs)
@@ -338,6 +344,8 @@ class ProductionTransport(GraphQLTransport):
         exchange.sent = None
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if isinstance(custom, HttpxTransport) and method.lower() == "get":
+            kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
         if isinstance(custom, HttpxTransport):
             return await shielded(sending, self._sessions.abandoned.tasks)

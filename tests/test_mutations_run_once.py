@@ -16,7 +16,7 @@ from aiographql.client import (
 )
 from executing import JSON, KINDS, RESPONSE, Executing, Kind, Tokens, client_of
 
-from graphql_prod import HTTPStatusError, ProductionClient, TransportError
+from graphql_prod import HTTPStatusError, ProductionClient, ProductionConfig, RetryPolicy, TransportError
 from graphql_prod.request_errors import is_request_error
 
 if TYPE_CHECKING:
@@ -378,9 +378,9 @@ async def test_a_call_of_several_parts(server: Executing) -> None:
             await server.stop()
         return {"Authorization": "Bearer old"}
 
-    client = Twice(server.url, validate=False, headers_provider=provider)
-    async with client.with_options(retry=client.config.retry.model_copy(update={"attempts": 1})) as view:
+    config = ProductionConfig(retry=RetryPolicy(attempts=1))
+    async with Twice(server.url, validate=False, headers_provider=provider, config=config) as client:
         with pytest.raises(TransportError) as caught:
-            await view.query_data_as("mutation { both }", dict)
+            await client.query_data_as("mutation { both }", dict)
     assert server.ran == {"both": 1}
     assert getattr(caught.value, "may_have_executed", None) is True

@@ -33,7 +33,7 @@ def nothing_left_behind() -> None:
 AUTH = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
 scalars = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "BUSY", "UNAUTHENTICATED", "data"])
 extensions: st.SearchStrategy[Any] = scalars | st.fixed_dictionaries({"code": scalars}) | st.just({})
-paths = st.none() | st.just([]) | st.just(["increment", 0]) | st.just("increment")
+paths: st.SearchStrategy[Any] = st.none() | st.just([]) | st.just(["increment", 0]) | st.just("increment")
 errors = st.fixed_dictionaries({"message": st.just("no")}, optional={"extensions": extensions, "path": paths})
 coded = st.sampled_from(["BUSY", "LATER", *sorted(AUTH)]).map(
     lambda code: {"message": "no", "extensions": {"code": code}}
