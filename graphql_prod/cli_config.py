@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from graphql_prod.cli_source import add_source
 from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.policy import Policy
@@ -16,21 +17,21 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from graphql_prod.sources import Key
+    from graphql_prod.variables import Key
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to its parser."""
     about = "print the effective settings, redacted, with where each came from"
     parser = commands.add_parser("config", help=about, description=about)
-    parser.add_argument("--config", metavar="FILE", help="a .toml, .json or .yaml file")
+    add_source(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print them; exit status 2 if they cannot work."""
     try:
-        loaded = load(options.config)
+        loaded = load(options.config, env_prefix=options.env_prefix, secrets_dir=options.secrets_dir)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2

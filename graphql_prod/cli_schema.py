@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiographql.client import GraphQLClientException
 from graphql import print_schema
 
-from graphql_prod.client import ProductionClient
+from graphql_prod.cli_source import add_source, client_of, no_warnings
 from graphql_prod.config import host_of
 from graphql_prod.schema.building import introspected, no_schema
 from graphql_prod.schema.store import introspection
@@ -23,22 +22,24 @@ if TYPE_CHECKING:
 
     from graphql import GraphQLSchema
 
+    from graphql_prod.client import ProductionClient
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to its parser."""
     about = "ask the server for its schema and save it as SDL, for schema.file"
     parser = commands.add_parser("schema", help=about, description=about)
-    parser.add_argument("--config", metavar="FILE", help="a .toml, .json or .yaml file")
+    add_source(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="where to; default: standard output")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Introspect; exit status 0 when the schema is saved, else 1 with the reason on standard error."""
-    logging.getLogger("graphql_prod").addHandler(logging.NullHandler())  # the error says it all
     try:
-        client = ProductionClient.from_config(options.config)
-        schema = asyncio.run(_introspected(client))
+        client = client_of(options)
+        with no_warnings():  # the error says it all
+            schema = asyncio.run(_introspected(client))
         text = (print_schema(schema) + "\n").encode()
         if options.output in (None, "-"):
             _print(text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
-from multidict import CIMultiDict
 
 from graphql_prod import faults
 from graphql_prod.config import target_of
@@ -18,6 +18,8 @@ from graphql_prod.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from graphql_prod.headers import copied
+from graphql_prod.request_errors import is_request_error
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
@@ -41,19 +43,36 @@ _HINTS = {
 
 
 def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None, call: Call) -> bool:
-    """True when the server refused the credentials: with 401, or with an error code that says so.
+    """True when the server refused the credentials, and the call may be sent again with new ones.
 
-    A mutation that gave data may have done a part of its work: it is not taken for refused.
+    It refuses with 401, or with an error code that says so, under any status and media type. A mutation
+    that is not marked is sent again only if the answer says that nothing of it ran.
     """
-    if attempt is not None and attempt.status == 401:
-        return True
+    json = _body_of(attempt, response)
+    refused = attempt is not None and attempt.status == 401
+    if not refused and not has_code(json, call.settings.auth_error_codes):
+        return False
+    return call.operation is not Operation.MUTATION or nothing_ran(attempt, response)
+
+
+def nothing_ran(attempt: Attempt | None, response: GraphQLResponse | None) -> bool:
+    """True when an answer that refuses says that no part of the operation was executed."""
+    return not (attempt and attempt.unread) and is_request_error(_body_of(attempt, response))
+
+
+def _body_of(attempt: Attempt | None, response: GraphQLResponse | None) -> Any:
     answer = response or (attempt and attempt.response)
-    if not answer or not is_answer(answer.json) or not answer.json.get("errors"):
+    if answer is None and attempt is not None and isinstance(attempt.error, GraphQLRequestException):
+        answer = attempt.error.response
+    return answer and answer.json
+
+
+def has_code(json: Any, codes: frozenset[str]) -> bool:
+    """True for a GraphQL answer with an error that carries one of these codes."""
+    if not is_answer(json):
         return False
-    if answer.json.get("data") is not None and call.operation is not Operation.QUERY:
-        return False
-    codes = (_code(error) for error in answer.json["errors"])
-    return any(isinstance(code, str) and code in call.settings.auth_error_codes for code in codes)
+    found = (_code(error) for error in json.get("errors") or ())
+    return any(isinstance(code, str) and code in codes for code in found)
 
 
 def is_answer(json: Any) -> bool:
@@ -89,6 +108,7 @@ def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: s
             Reach.INVALID,
             "no GraphQL answer",
             status,
+            retry_after=retry_after(exchange.headers),
             error=_invalid(response, exchange, call, host),
         )
     codes = _codes(response.json)
@@ -137,7 +157,8 @@ def _of_raised_status(
     call.sent = True
     exchange.headers = headers
     response = GraphQLResponse(request=call.request or "", json={})
-    return _of_status(error, status, response, exchange, call, host)
+    attempt = _of_status(error, status, response, exchange, call, host)
+    return replace(attempt, unread="json" in headers.get("Content-Type", ""))
 
 
 def _of_status(
@@ -153,11 +174,18 @@ def _of_status(
         _status_text(status, exchange, call, host),
         response=response,
         status=status,
-        headers=CIMultiDict(exchange.headers.items()),
+        headers=copied(exchange.headers),
         retry_after=wait,
     )
     translated.__cause__ = error
-    return Attempt(Reach.ANSWERED, reason_of(status), status, retry_after=wait, error=translated)
+    return Attempt(
+        Reach.ANSWERED,
+        reason_of(status),
+        status,
+        retry_after=wait,
+        error=translated,
+        unread=not response.json and b'"data"' in exchange.body,
+    )
 
 
 def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
@@ -194,6 +222,7 @@ def _invalid(response: GraphQLResponse, exchange: Exchange, call: Call, host: st
         status=exchange.status,
         content_type=content_type,
         excerpt=excerpt,
+        retry_after=retry_after(exchange.headers),
     )
 
 

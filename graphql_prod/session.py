@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
 from graphql_prod.config import redacted
 from graphql_prod.connector import KeptConnector
@@ -183,7 +184,7 @@ class OwnedSession(Session):
     def for_upgrades(self) -> aiohttp.ClientSession:
         if self._upgrading is None:
             # Of their own: the hook against redirects would cost every call.
-            self._upgrading = self._beside([one_attempt()])
+            self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:

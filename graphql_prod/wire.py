@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +78,6 @@ class Wire:
     """The part of the settings that our own sessions are made with."""
 
     tls: ssl.SSLContext | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
     trust_env: bool = False
     max_response_bytes: int | None = MAX_RESPONSE_BYTES

@@ -159,7 +159,13 @@ MARKED = (
     Kind("mutation, always", retry={"mutations": "always"}),
 )
 REPEATABLE = (AS_QUERY, *MARKED)
-ONCE = (UNMARKED, NEVER)
+TAKEN_BACK = (
+    Kind("mutation, always, taken back", idempotent=False, retry={"mutations": "always"}),
+    Kind(
+        "mutation with a key, taken back", idempotent=False, retry={"idempotency_header": "Idempotency-Key"}
+    ),
+)
+ONCE = (UNMARKED, NEVER, *TAKEN_BACK)
 KINDS = (*REPEATABLE, *ONCE)
 
 repeatable = pytest.mark.parametrize("kind", REPEATABLE, ids=lambda kind: kind.name)
@@ -1496,6 +1502,13 @@ async def test_the_request_of_the_caller_stays_as_it_is(
     first, second = keys(server)
     assert first != second
     assert request.headers == {}
+
+
+async def test_what_is_taken_back_carries_no_key(owner: ProductionClient, server: ScriptedServer) -> None:
+    """A key would tell the server that the mutation is repeated; one of the caller's is sent as it is."""
+    await TAKEN_BACK[1].view(owner).query(MUTATION)
+    await TAKEN_BACK[1].view(owner).query(MUTATION, headers={"idempotency-KEY": "mine"})
+    assert keys(server) == [None, "mine"]
 
 
 async def test_a_mark_alone_sends_no_key(simple: ProductionClient, server: ScriptedServer) -> None:

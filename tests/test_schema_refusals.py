@@ -44,6 +44,15 @@ def test_pages(status: int, refusal: Refusal | None) -> None:
         assert refusal_of(error, known, AUTH) is refusal
 
 
+@pytest.mark.parametrize(("code", "refusal"), [("UNAUTHENTICATED", NOW), ("FORBIDDEN", GOOD), (None, GOOD)])
+@pytest.mark.parametrize("status", [400, 403])
+def test_the_code_in_the_body_of_an_error(status: int, code: str | None, refusal: Refusal) -> None:
+    """A status without GraphQL's media type may say with a code that it is the credentials."""
+    body = answer({"errors": [{"message": "no", "extensions": {"code": code}}]})
+    error = HTTPStatusError("no", response=body, status=status, headers=CIMultiDict(), retry_after=None)
+    assert refusal_of(error, None, AUTH) is refusal
+
+
 @pytest.mark.parametrize(("status", "code", "refusal"), ANSWERS)
 def test_answers(status: int | None, code: str, refusal: Refusal | None) -> None:
     """A GraphQL answer that makes no schema is a refusal, unless its status or its codes say otherwise."""

@@ -9,11 +9,12 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLResponse, GraphQLSubscriptionEvent
+from aiographql.client import GraphQLRequestException, GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTriggerCallback
 
-from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
+from graphql_prod.response import GraphQLResponse
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.mailbox import add
 from graphql_prod.subscriptions.protocol import errors_of
 
@@ -45,6 +46,8 @@ class Said:
     async def send_str(self, data: str) -> None:
         """Nothing."""
 
+
+_PLAIN = (GraphQLSubscriptionEvent, SubscriptionEvent)
 
 _NOBODY = CallbackRegistry()
 """In place of a registry where the caller gave none; nobody registers with it."""
@@ -101,7 +104,7 @@ class ReadThrough(CallbackRegistry):  # type: ignore[misc]  # it ships no types
         callbacks = self.callbacks(event_type)
         if callbacks:
             event = args[0] if args else None
-            if event_type is EventType.ERROR and type(event) is GraphQLSubscriptionEvent:
+            if event_type is EventType.ERROR and type(event) in _PLAIN and event is not None:
                 args = (_with_exception(event), *args[1:])
             self._worker.add(callbacks, args, kwargs, counted=False)
 
