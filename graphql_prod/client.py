@@ -221,6 +221,9 @@ class ProductionClient(GraphQLClient):
             ``<PREFIX>SECRETS_DIR`` names, if it does.
         :param own: arguments that the constructor of a subclass takes besides. The others are the
             constructor's: objects beside settings, and arguments that win over settings.
+
+        Reads ``schema.file`` at once: a missing one stops the roll-out, and not the first call.
+
         :raises ConfigurationError: listing every problem, with its source. Also where code names one endpoint
             and the environment another, whose headers, tls or proxy would be used here too.
         """
@@ -244,7 +247,9 @@ class ProductionClient(GraphQLClient):
         given = {name: value for name, value in given.items() if value is not None}
         if not validate:
             given["validate"] = validate
-        return cls(str(config.endpoint), config=config, **given, **own)
+        client = cls(str(config.endpoint), config=config, **given, **own)
+        client._prod.schemas.read_file()
+        return client
 
     @property
     def transport(self) -> ProductionTransport:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import tenacity
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
@@ -144,6 +144,10 @@ class ProductionConfig(_SchemaSetting):
             _check_url(value, "proxy", ("http", "https"))
         return value
 
+    @field_serializer("endpoint", "proxy", when_used="json-unless-none")
+    def _without_credentials(self, value: str) -> str:
+        return redacted(value)
+
     def __repr_args__(self) -> Any:
         for key, value in super().__repr_args__():
             yield key, redacted(value) if key in ("endpoint", "proxy") and value else value
@@ -177,8 +181,8 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     else:
         if parts.scheme not in schemes:
             problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
-        elif not host or any(char.isspace() for char in url):
-            problem = "it names no host" if not host else "it contains white space"
+        elif not host or any(char.isspace() or not char.isprintable() for char in url):
+            problem = "it names no host" if not host else "it contains white space or a control character"
         elif ":" not in host and not all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
             problem = "its host name has an empty part, or one of over 63 characters"
         else:

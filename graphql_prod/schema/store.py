@@ -277,6 +277,14 @@ class Schemas:
         schema = await self.fetch(None if headers is None else dict(headers))
         return building.Built(schema, self._fingerprints.get(schema))
 
+    def read_file(self) -> None:
+        """Read ``schema.file`` now, so that one that cannot be used is found at the start; it is read once.
+
+        :raises ConfigurationError: it cannot be read, or makes no schema.
+        """
+        if self.policy.file is not None and self.validates and self.known is None:
+            self._read(self.policy.file)
+
     def _read(self, path: Path) -> Built:
         stamp = building.stamp_of(path)
         if self._file is None or self._file[0] != stamp:
