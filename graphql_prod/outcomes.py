@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLResponse
+from aiographql.client import GraphQLRequestException
+from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults
@@ -18,6 +19,8 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
+from graphql_prod.reading import flaw_of, read
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ _HINTS = {
 }
 
 
-def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None, call: Call) -> bool:
+def is_unauthenticated(attempt: Attempt | None, response: StockResponse | None, call: Call) -> bool:
     """True when the server refused the credentials: with 401, or with an error code that says so.
 
     A mutation that gave data may have done a part of its work: it is not taken for refused.
@@ -57,13 +60,25 @@ def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None
 
 
 def is_answer(json: Any) -> bool:
-    """True for an object with ``data`` (an object or null) or ``errors`` (a list of objects)."""
-    if not isinstance(json, dict) or not ("data" in json or "errors" in json):
-        return False
+    """True for an object with ``data`` (an object or null) or ``errors`` (a list of objects).
+
+    Without ``data``, errors that are empty or null say nothing.
+    """
+    return isinstance(json, dict) and _shape_flaw(json) is None
+
+
+def _shape_flaw(json: dict[str, Any]) -> str | None:
+    """What keeps an object from being a GraphQL answer; None if nothing does."""
     data, errors = json.get("data"), json.get("errors")
-    return (data is None or isinstance(data, dict)) and (
-        errors is None or (isinstance(errors, list) and all(isinstance(error, dict) for error in errors))
-    )
+    if data is not None and not isinstance(data, dict):
+        return "its data is no object"
+    if errors is not None and not (
+        isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
+    ):
+        return "its errors are no list of objects"
+    if "data" in json or errors:
+        return None
+    return "it has no data and its errors are empty" if "errors" in json else "it has no data and no errors"
 
 
 def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) -> Attempt:
@@ -71,6 +86,11 @@ def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) ->
     if isinstance(error, GraphQLRequestException):
         call.sent = True
         return _of_refusal(error, exchange, call, host)
+    if isinstance(error, TypeError) and (exchange.status or 0) >= 300 and exchange.body:
+        # The stock writes a refusal's JSON into its text, and its library cannot write all that is read.
+        call.sent = True
+        response = GraphQLResponse(request=call.request or "", json=_refused_json(exchange.body))
+        return _of_status(error, exchange.status or 0, response, exchange, call, host)
     status = faults.status_of(error)
     if status is not None:
         return _of_raised_status(error, *status, exchange, call, host)
@@ -80,11 +100,13 @@ def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) ->
     return Attempt(reach=fault.reach, reason=fault.reason, error=_translated(error, fault, call, host))
 
 
-def of_answer(response: GraphQLResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
+def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
     """The record of an attempt that was answered, or None if the answer is as good as any."""
     call.sent = True
     status = exchange.status
     if not is_answer(response.json):
+        if status is not None and status >= 300:
+            return _of_status(None, status, response, exchange, call, host)
         return Attempt(
             Reach.INVALID,
             "no GraphQL answer",
@@ -126,6 +148,14 @@ def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, 
     return _of_status(error, status, error.response, exchange, call, host)
 
 
+def _refused_json(body: bytes) -> dict[str, Any]:
+    try:
+        found = read(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _of_raised_status(
     error: Exception,
     status: int,
@@ -142,9 +172,9 @@ def _of_raised_status(
 
 
 def _of_status(
-    error: Exception,
+    error: Exception | None,
     status: int,
-    response: GraphQLResponse,
+    response: StockResponse,
     exchange: Exchange,
     call: Call,
     host: str,
@@ -183,20 +213,38 @@ def reason_of(status: int | None) -> str:
         return str(status)
 
 
-def _invalid(response: GraphQLResponse, exchange: Exchange, call: Call, host: str) -> InvalidResponseError:
+def _invalid(response: StockResponse, exchange: Exchange, call: Call, host: str) -> InvalidResponseError:
     content_type = exchange.headers.get("Content-Type")
     excerpt = exchange.body[: EXCERPT * 4].decode("utf-8", "replace")[:EXCERPT]
     shown = f" The body begins: {excerpt!r}" if excerpt else ""
+    flaw, hint = _flaw(response.json, exchange.body, content_type)
     return InvalidResponseError(
         f"{host} answered {exchange.status or 'a success'} {call.spent} with a body "
-        f"({content_type or 'no content type'}) that is no GraphQL answer. {call.consequence} "
-        f"Look for a login page or a proxy in between.{shown}",
+        f"({content_type or 'no content type'}) {flaw}. {call.consequence} {hint}{shown}",
         response=response,
         status=exchange.status,
         content_type=content_type,
         excerpt=excerpt,
         retry_after=retry_after(exchange.headers),
     )
+
+
+def _flaw(json: object, body: bytes, media: str | None) -> tuple[str, str]:
+    """Why a body is no answer, and what to do about it."""
+    if json:
+        why = _shape_flaw(json) if isinstance(json, dict) else "it is no object"
+        return f"that is no GraphQL answer: {why}", "Check that the endpoint speaks GraphQL."
+    if "html" in (media or "").lower() or body.lstrip()[:1] == b"<":
+        return "that is no GraphQL answer", "Look for a login page or a proxy in between."
+    if media is None and not body:
+        return "that is no GraphQL answer", "Look at what the transport, or the server, gives."
+    flaw = flaw_of(body)
+    if flaw is not None:
+        return flaw, "Look into the log of the server, or of the proxy before it."
+    why = "it is no object"
+    if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        why = "the serializer cannot read it" if _refused_json(body) else "it has no data and no errors"
+    return f"that is no GraphQL answer: {why}", "Check that the endpoint speaks GraphQL."
 
 
 def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) -> Exception:
