@@ -19,8 +19,9 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
+from graphql_prod.quoting import quoted, words_of
 from graphql_prod.reading import flaw_of, read
-from graphql_prod.response import GraphQLResponse
+from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, retry_after
 
 if TYPE_CHECKING:
@@ -81,16 +82,26 @@ def _shape_flaw(json: dict[str, Any]) -> str | None:
     return "it has no data and its errors are empty" if "errors" in json else "it has no data and no errors"
 
 
-def of_exception(error: Exception, exchange: Exchange, call: Call, host: str) -> Attempt:
-    """The record of an attempt that raised. Marks the call as sent where it may have been."""
+def of_exception(
+    error: Exception,
+    exchange: Exchange,
+    call: Call,
+    host: str,
+    *,
+    secrets: frozenset[str] = frozenset(),
+) -> Attempt:
+    """The record of an attempt that raised. Marks the call as sent where it may have been.
+
+    :param secrets: what is left out of a server's words.
+    """
     if isinstance(error, GraphQLRequestException):
         call.sent = True
-        return _of_refusal(error, exchange, call, host)
+        return _of_refusal(error, exchange, call, host, secrets)
     if isinstance(error, TypeError) and (exchange.status or 0) >= 300 and exchange.body:
         # The stock writes a refusal's JSON into its text, and its library cannot write all that is read.
         call.sent = True
         response = GraphQLResponse(request=call.request or "", json=_refused_json(exchange.body))
-        return _of_status(error, exchange.status or 0, response, exchange, call, host)
+        return _of_status(error, exchange.status or 0, response, exchange, call, host, secrets)
     status = faults.status_of(error)
     if status is not None:
         return _of_raised_status(error, *status, exchange, call, host)
@@ -140,12 +151,14 @@ def _code(error: dict[str, Any]) -> object:
     return extensions.get("code") if isinstance(extensions, dict) else None
 
 
-def _of_refusal(error: GraphQLRequestException, exchange: Exchange, call: Call, host: str) -> Attempt:
+def _of_refusal(
+    error: GraphQLRequestException, exchange: Exchange, call: Call, host: str, secrets: frozenset[str]
+) -> Attempt:
     status = exchange.status
     if status is None or type(error) is not GraphQLRequestException:
         # A custom transport's: it alone knows what happened, and its exception says it.
         return Attempt(Reach.FINAL, "refused", status, error=error)
-    return _of_status(error, status, error.response, exchange, call, host)
+    return _of_status(error, status, error.response, exchange, call, host, secrets)
 
 
 def _refused_json(body: bytes) -> dict[str, Any]:
@@ -178,11 +191,13 @@ def _of_status(
     exchange: Exchange,
     call: Call,
     host: str,
+    secrets: frozenset[str] = frozenset(),
 ) -> Attempt:
     wait = retry_after(exchange.headers)
+    words = words_of(response.json, secrets)
     translated = HTTPStatusError(
-        _status_text(status, exchange, call, host),
-        response=response,
+        _status_text(status, words, exchange, call, host),
+        response=answered(response, status, exchange.headers, call.attempts, call.started),
         status=status,
         headers=copied(exchange.headers),
         retry_after=wait,
@@ -191,12 +206,17 @@ def _of_status(
     return Attempt(Reach.ANSWERED, reason_of(status), status, retry_after=wait, error=translated)
 
 
-def _status_text(status: int, exchange: Exchange, call: Call, host: str) -> str:
+def _status_text(status: int, words: str | None, exchange: Exchange, call: Call, host: str) -> str:
     if 300 <= status < 400:
         target = target_of(exchange.headers.get("Location", "")) or host
         return (
             f"{host} answered {reason_of(status)} {call.spent}: a redirect to {target}, "
             f"which is not followed. {call.consequence} If {target} is right, make it the endpoint."
+        )
+    if words is not None:
+        hint = _HINTS.get(status, "See what the server means by it.")
+        return (
+            f"{host} answered {reason_of(status)} {call.spent} and says: {words}. {call.consequence} {hint}"
         )
     hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
     return (
@@ -220,8 +240,8 @@ def _invalid(response: StockResponse, exchange: Exchange, call: Call, host: str)
     flaw, hint = _flaw(response.json, exchange.body, content_type)
     return InvalidResponseError(
         f"{host} answered {exchange.status or 'a success'} {call.spent} with a body "
-        f"({content_type or 'no content type'}) {flaw}. {call.consequence} {hint}{shown}",
-        response=response,
+        f"({quoted(content_type or 'no content type')}) {flaw}. {call.consequence} {hint}{shown}",
+        response=answered(response, exchange.status, exchange.headers, call.attempts, call.started),
         status=exchange.status,
         content_type=content_type,
         excerpt=excerpt,

@@ -216,7 +216,7 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
         assert (attempt.reach, attempt.status) == (Reach.ANSWERED, 503)
         assert isinstance(attempt.error, HTTPStatusError)
         assert attempt.error.__cause__ is error
-        assert attempt.error.response is error.response
+        assert attempt.error.response == error.response
 
 
 @pytest.mark.parametrize(
