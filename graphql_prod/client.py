@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
-from aiographql.client.serializer import DefaultSerializer
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -32,6 +31,7 @@ from graphql_prod.parts import (
     require_texts,
     settings_of,
 )
+from graphql_prod.reading import TolerantSerializer
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
 from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
@@ -122,6 +122,7 @@ class ProductionClient(GraphQLClient):
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
+        serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
@@ -133,7 +134,7 @@ class ProductionClient(GraphQLClient):
             observer=observer,
             sessions=sessions,
             wire=sessions.wire,
-            serializer=serializer or DefaultSerializer(),
+            serializer=serializer,
             credentials=credentials,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,

@@ -199,8 +199,9 @@ class ProductionTransport(GraphQLTransport):
                 limit = call.settings.timeout.attempt
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
-                attempt = of_exception(error, _exchange(call), call, self.host)
-                conceal(attempt.error, self._secrets(request))
+                secrets = self._secrets(request)
+                attempt = of_exception(error, _exchange(call), call, self.host, secrets=secrets)
+                conceal(attempt.error, secrets)
             else:
                 if _is_clean(response, call):
                     call.status = None
