@@ -20,9 +20,9 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
-from graphql_prod.request_errors import is_request_error
 from graphql_prod.quoting import quoted, words_of
 from graphql_prod.reading import flaw_of, read
+from graphql_prod.request_errors import is_request_error
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, retry_after
 

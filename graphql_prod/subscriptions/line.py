@@ -12,6 +12,7 @@ from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.member import ended_from_outside
 from graphql_prod.subscriptions.outbox import Outbox
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
@@ -216,7 +217,7 @@ class Line:
     def cut(self) -> None:
         """Come to an end without waiting for anybody."""
         self._over = self._in_haste = True
-        self._outbox.hasten()
+        self._outbox.cancel()
         self.task.cancel()
 
     # The task.
@@ -242,6 +243,8 @@ class Line:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.elder = None
+        self._over = True
+        self.hub.forget(self)
         self._abandon_members()
         self.hub.ended(self)
         if not task.cancelled():
@@ -606,13 +609,7 @@ class Line:
         """Whatever ended the task: nobody shall wait for ever."""
         for member in list(self.members.values()):
             self.leave(member)
-            member.end(
-                SubscriptionClosedError(
-                    f"The connection of the subscription to {self.host} was ended from outside: its task was "
-                    "cancelled, or failed for a reason that the log tells.",
-                    close_reason="ended from outside",
-                )
-            )
+            member.end(ended_from_outside(self.host))
 
     async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse

@@ -59,6 +59,15 @@ class Moved:
         return dataclasses.replace(gap, close_reason=CREDENTIALS_REFUSED, down_for=down_for, attempts=1)
 
 
+def ended_from_outside(host: str) -> SubscriptionClosedError:
+    """What a subscription ends with whose task was cancelled by somebody who is not its client."""
+    return SubscriptionClosedError(
+        f"The connection of the subscription to {host} was ended from outside: its task was "
+        "cancelled, or failed for a reason that the log tells.",
+        close_reason="ended from outside",
+    )
+
+
 class Member:
     """A subscription, as its line sees it.
 
