@@ -104,7 +104,7 @@ async def test_the_servers_answer_stays(server: ScriptedServer) -> None:
     """The server is asked, as by the stock: what it says of a name, and what does not fit its schema."""
     async with client_of("owned aiohttp", server.url, validate=True) as client:
         answer = await client.query(ONE, operation="Missing")
-        assert "Missing" in answer.errors[0].message
+        assert "Missing" in str(answer.errors[0].message)
         with pytest.raises(GraphQLClientValidationException):
             await client.query("query Read { nothing }", operation="Missing")
 
