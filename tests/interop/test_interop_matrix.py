@@ -36,7 +36,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "an operation that there is not": {"request": HELLO, "operation": "Nobody"},
     "no document, but a hash": {"request": GraphQLRequest(query="", extensions=PERSISTED)},
     "no document, over GET": {"request": GraphQLRequest(query="", extensions=PERSISTED), "method": "get"},
-    "a subscription over HTTP": {"request": COUNT},
 }
 
 
