@@ -17,6 +17,7 @@ from graphql_prod.errors import (
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
 from graphql_prod.pool import PoolPolicy
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import RetryBudget, RetryPolicy
 from graphql_prod.schema.policy import DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED, SchemaPolicy
 from graphql_prod.shutdown.coordinator import ShutdownCoordinator
@@ -39,6 +40,7 @@ __all__ = [
     "ClientClosedError",
     "ClientStats",
     "ConfigurationError",
+    "GraphQLResponse",
     "HTTPStatusError",
     "HealthPolicy",
     "InvalidResponseError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from graphql_prod import clock
@@ -37,7 +37,7 @@ class CallSettings:
     schedule: Schedule
     idempotent: bool | None = None
     """Whether mutations are; None leaves it to the policy."""
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
     validate: bool | None = None
     auth_error_codes: frozenset[str] = frozenset()
 

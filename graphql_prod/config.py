@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import tenacity
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
@@ -29,9 +29,11 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class OperationPolicy(Policy):
-    """Settings of one operation, in place of the client's.
+    """Settings of one operation: what a group names is changed, what it leaves out stays the client's.
 
-    :param timeout: as in :class:`ProductionConfig`; None leaves it the client's.
+    A number of the client's that is left no room by one of the operation's moves as far as it must.
+
+    :param timeout: as in :class:`ProductionConfig`; a preset replaces all limits. None leaves the client's.
     :param retry: a :class:`RetryPolicy`; None leaves it the client's. The budget stays the client's.
     """
 
@@ -132,6 +134,7 @@ class ProductionConfig(_SchemaSetting):
     def _usable_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
             http_url(value)
+            return value.strip()
         return value
 
     @field_validator("proxy")
@@ -140,6 +143,10 @@ class ProductionConfig(_SchemaSetting):
         if value is not None:
             _check_url(value, "proxy", ("http", "https"))
         return value
+
+    @field_serializer("endpoint", "proxy", when_used="json-unless-none")
+    def _without_credentials(self, value: str) -> str:
+        return redacted(value)
 
     def __repr_args__(self) -> Any:
         for key, value in super().__repr_args__():
@@ -174,8 +181,8 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     else:
         if parts.scheme not in schemes:
             problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
-        elif not host or any(char.isspace() for char in url):
-            problem = "it names no host" if not host else "it contains white space"
+        elif not host or any(char.isspace() or not char.isprintable() for char in url):
+            problem = "it names no host" if not host else "it contains white space or a control character"
         elif ":" not in host and not all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
             problem = "its host name has an empty part, or one of over 63 characters"
         else:
@@ -187,6 +194,25 @@ def host_of(url: str) -> str:
     """``host`` or ``host:port``, for texts; never credentials."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def same_upstream(one: str, other: str) -> bool:
+    """Whether two endpoints are one server's, for credentials that are meant for it.
+
+    Case of scheme and host, the default port, a slash at the end, credentials and ``ws`` for ``http`` make no
+    difference; a scheme, port, path or query of its own does.
+    """
+    try:
+        return _upstream_of(one) == _upstream_of(other)
+    except ValueError:
+        return one.strip() == other.strip()
+
+
+def _upstream_of(endpoint: str) -> tuple[object, ...]:
+    parts = urlsplit(endpoint.strip())
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    port = parts.port or {"http": 80, "https": 443}.get(scheme)
+    return scheme, (parts.hostname or "").rstrip("."), port, parts.path.rstrip("/"), parts.query
 
 
 def target_of(location: str) -> str | None:

@@ -110,6 +110,7 @@ class InvalidResponseError(_CallError, GraphQLRequestException):
     :ivar status: the HTTP status, or None where a custom transport hides it.
     :ivar content_type: the answer's media type, or None.
     :ivar excerpt: the first 200 characters of the body (also in the text of this error).
+    :ivar retry_after: seconds asked for by ``Retry-After``, or None.
     """
 
     def __init__(
@@ -120,12 +121,14 @@ class InvalidResponseError(_CallError, GraphQLRequestException):
         status: int | None,
         content_type: str | None,
         excerpt: str,
+        retry_after: float | None = None,
     ) -> None:
         GraphQLClientException.__init__(self, message)
         self.response = response
         self.status = status
         self.content_type = content_type
         self.excerpt = excerpt
+        self.retry_after = retry_after
 
 
 class ClientClosedError(_CallError):

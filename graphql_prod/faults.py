@@ -17,7 +17,7 @@ import aiohttp
 from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import ResponseTooLargeError
+from graphql_prod.exchange import ResponseTooLargeError, StaleConnectionError
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -44,6 +44,12 @@ class Fault:
     """Whether the server may have seen the request."""
 
 
+_STALE = Fault(
+    Reach.UNSENT,
+    "stale connection",
+    "had closed a kept connection, or had sent an answer to nobody on it, before the request was written",
+    "Keep connections for a shorter time than the server or the proxy in between does.",
+)
 _POOL_FULL = Fault(
     Reach.UNSENT,
     "pool timeout",
@@ -215,6 +221,10 @@ def _hidden(error: BaseException) -> BaseException | None:
     return error.__context__ if error.__suppress_context__ and package in ("httpx", "httpcore") else None
 
 
+def _about_staleness(chain: list[BaseException]) -> Fault | None:
+    return _STALE if any(isinstance(link, StaleConnectionError) for link in chain) else None
+
+
 def _about_tls(chain: list[BaseException]) -> Fault | None:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch):
@@ -290,6 +300,7 @@ def _look_up(error: BaseException, table: tuple[tuple[type[BaseException], Fault
 
 
 _QUESTIONS: tuple[Callable[[list[BaseException]], Fault | None], ...] = (
+    _about_staleness,
     _about_tls,
     _about_encoding,
     _about_url,

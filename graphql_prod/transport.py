@@ -19,6 +19,8 @@ from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
 from graphql_prod.headers import provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
+from graphql_prod.redaction import conceal, safe_cause, secrets_of
+from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     import tenacity
-    from aiographql.client import GraphQLRequest, GraphQLResponse
+    from aiographql.client import GraphQLRequest
+    from aiographql.client import GraphQLResponse as StockResponse
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.call import Subject
@@ -50,6 +53,7 @@ class ProductionTransport(GraphQLTransport):
         self,
         *,
         host: str,
+        endpoint: str = "",
         settings: CallSettings,
         sessions: Sessions,
         budget: Budget | None,
@@ -59,6 +63,7 @@ class ProductionTransport(GraphQLTransport):
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
+        self._endpoint = endpoint
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -188,19 +193,23 @@ class ProductionTransport(GraphQLTransport):
             call.attempts += 1
             sent_before = call.sent
             attempt: Attempt | None
-            response: GraphQLResponse | None = None
+            response: StockResponse | None = None
             try:
                 sending = self._send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
-                attempt = of_exception(error, _exchange(call), call, self.host)
+                secrets = self._secrets(request)
+                attempt = of_exception(error, _exchange(call), call, self.host, secrets=secrets)
+                conceal(attempt.error, secrets)
             else:
                 if _is_clean(response, call):
                     call.status = None
-                    return response
+                    exchange = call.exchange or _exchange(call)
+                    return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
-            call.status, call.exchange = _exchange(call).status, None
+            exchange, call.exchange = _exchange(call), None
+            call.status = exchange.status
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
                 refused = generation
                 if nothing_ran(attempt, response):
@@ -209,11 +218,11 @@ class ProductionTransport(GraphQLTransport):
                 continue
             if attempt is None:
                 assert response is not None  # noqa: S101 -- no record means a good answer
-                return response
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
             state = state or call.settings.schedule.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
-                return _end(attempt)
+                return answered(_end(attempt), exchange.status, exchange.headers, call.attempts, call.started)
             self.retries += 1
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
@@ -254,9 +263,25 @@ class ProductionTransport(GraphQLTransport):
         try:
             return await credentials.headers(refused, limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__
+            failure = error
+        try:
+            cause = safe_cause(failure.__cause__, self._secrets(None))
+            raise provider_failed(self.host, failure) from cause
+        finally:
+            del failure
 
-    async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
+    def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
+        """What must not be seen in a cause; asked for when something has failed."""
+        call = CURRENT.get()
+        asked = None if call is None else call.request or (call.subject and call.subject[0])
+        headers = [each.headers for each in (request, asked) if each is not None]
+        if call is not None:
+            headers.append(dict(call.settings.headers or {}))
+        provided = {} if self._credentials is None else self._credentials.latest
+        urls = (self._endpoint, self._sessions.wire.proxy)
+        return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
+
+    async def _limited(self, limit: float, sending: Awaitable[StockResponse]) -> StockResponse:
         async with asyncio.timeout(limit):
             return await sending
 
@@ -269,7 +294,7 @@ class ProductionTransport(GraphQLTransport):
         *,
         session: Any = None,
         **kwargs: Any,
-    ) -> Awaitable[GraphQLResponse]:
+    ) -> Awaitable[StockResponse]:
         """One attempt, not yet begun: what has to be awaited, with no frame of ours that it does not need."""
         if self._custom is not None:
             return self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
@@ -285,7 +310,7 @@ class ProductionTransport(GraphQLTransport):
         request: GraphQLRequest,
         serializer: GraphQLSerializer,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         timeout = call.settings.timeout
         through: Any = session.exchange() if call.watch is None else call.watch.exchange(session, call)
         if call.watch is None:
@@ -312,7 +337,7 @@ class ProductionTransport(GraphQLTransport):
         serializer: GraphQLSerializer,
         session: Any,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
@@ -371,7 +396,7 @@ def _reset(token: Token[Call | None]) -> None:
         return
 
 
-def _is_clean(response: GraphQLResponse, call: Call) -> bool:
+def _is_clean(response: StockResponse, call: Call) -> bool:
     """The short way out, for data without errors under a success status."""
     json, exchange = response.json, call.exchange
     return (
@@ -385,7 +410,7 @@ def _exchange(call: Call) -> Exchange:
     return call.exchange or Exchange()
 
 
-def _end(attempt: Attempt) -> GraphQLResponse:
+def _end(attempt: Attempt) -> StockResponse:
     """What the stock client would give: the answer if there is one, else the error."""
     if attempt.error is not None:
         raise attempt.error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from graphql_prod.byte_clock import tapped_connection
 from graphql_prod.config import host_of, target_of
 from graphql_prod.errors import ConfigurationError, TransportError
 from graphql_prod.wire import USER_AGENT
@@ -80,6 +81,7 @@ async def connect_websockets(
         additional_headers=headers,
         user_agent_header=None if "user-agent" in map(str.lower, headers) else USER_AGENT,
         proxy=wire.proxy or (True if wire.trust_env else None),
+        create_connection=tapped_connection(),
         **options,
     )
     return connecting

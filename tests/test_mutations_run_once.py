@@ -363,7 +363,7 @@ async def test_a_transport_of_the_callers(raises: bool) -> None:
 class Twice(ProductionClient):
     """Somebody's own retry: a second call where the first was refused."""
 
-    async def query(self, *args: Any, **kwargs: Any) -> GraphQLResponse:
+    async def query(self, *args: Any, **kwargs: Any) -> Any:
         answer = await super().query(*args, **kwargs)
         if not answer.errors:
             return answer

@@ -7,8 +7,9 @@ import itertools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from aiographql.client import GraphQLRequestException, GraphQLResponse, GraphQLSubscriptionEvent
+from aiographql.client import GraphQLRequestException, GraphQLSubscriptionEvent
 
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.member import cut_off
