@@ -259,4 +259,6 @@ class Group:
         CURRENT.reset(self._token)
         if isinstance(error, Exception):
             self._call.tell(error)
+        if self._call.parent is not None:
+            self._call.parent.absorb(self._call)
         self._call.let_go()

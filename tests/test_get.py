@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
+import aiohttp
 import httpx
 import pytest
 from aiographql.client import GraphQLClientException, GraphQLRequest, GraphQLResponse
@@ -107,6 +108,22 @@ async def test_bytes_in_the_query_of_the_endpoint(server: Listening, kind: Kind)
     async with getting(kind, f"{server.url}?{own}") as client:
         await client.query("{ hello }")
     assert unquote_to_bytes(raw_query_of(server)).startswith(unquote_to_bytes(f"{own}&query="))
+
+
+@pytest.mark.parametrize("via", ["owned aiohttp", "owned httpx", "stock aiohttp", "stock httpx"])
+async def test_a_session_of_the_call(server: Listening, via: Via) -> None:
+    """It stays too where the call brings a session of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        session: Any = (
+            aiohttp.ClientSession() if via.endswith("aiohttp") else httpx.AsyncClient(trust_env=False)
+        )
+        await stack.enter_async_context(session)
+        client = await stack.enter_async_context(getting(via, f"{server.url}?{SIGNED}"))
+        await client.query(DOCUMENT, variables=VARIABLES, session=session)
+    found = query_of(server)
+    assert found["query"] == [DOCUMENT]
+    assert found.items() >= parse_qs(SIGNED, keep_blank_values=True).items()
+    assert "Content-Type" not in server.requests[-1].headers
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

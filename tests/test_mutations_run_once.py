@@ -384,3 +384,22 @@ async def test_a_call_of_several_parts(server: Executing) -> None:
             await client.query_data_as("mutation { both }", dict)
     assert server.ran == {"both": 1}
     assert getattr(caught.value, "may_have_executed", None) is True
+
+
+class Decoding(ProductionClient):
+    """Somebody's own query, which decodes on the way: a part with a part of its own."""
+
+    async def query(self, *args: Any, **kwargs: Any) -> GraphQLResponse:
+        if kwargs["request"] != "{ greeting }":
+            return await super().query(*args, **kwargs)
+        await self.query_data_as("mutation { both }", dict)
+        raise LookupError
+
+
+async def test_a_part_of_a_part(server: Executing) -> None:
+    """What ran in a part of a part is known to the whole."""
+    async with Decoding(server.url, validate=False, headers={"Authorization": "Bearer new"}) as client:
+        with pytest.raises(LookupError) as caught:
+            await client.query_data_as("{ greeting }", dict)
+    assert server.ran == {"both": 1, "notify": 1}
+    assert getattr(caught.value, "may_have_executed", None) is True
