@@ -4,6 +4,7 @@ from graphql_prod._version import __version__
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import (
+    CallError,
     ClientClosedError,
     ConfigurationError,
     HTTPStatusError,
@@ -37,6 +38,7 @@ __all__ = [
     "PRODUCTION",
     "PRODUCTION_CLOSED",
     "STANDARD",
+    "CallError",
     "ClientClosedError",
     "ClientStats",
     "ConfigurationError",

@@ -22,8 +22,13 @@ E = TypeVar("E", bound=BaseException)
 Phase = Literal["pool", "connect", "write", "read", "attempt", "total"]
 
 
-class _CallError(GraphQLClientException):
-    """What every error that we raise out of a call carries."""
+class CallError(GraphQLClientException):
+    """What every error of ours is: one ``except`` clause for all of them, with the facts of the call.
+
+    :ivar attempts: attempts that were begun.
+    :ivar elapsed: seconds since the call began.
+    :ivar may_have_executed: True as soon as a mutation may have reached the server.
+    """
 
     attempts: int = 0
     elapsed: float = 0.0
@@ -57,7 +62,7 @@ def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     return error
 
 
-class TransportError(_CallError, GraphQLTransportException):
+class TransportError(CallError, GraphQLTransportException):
     """No answer came: the connection failed, was lost, or could never have worked.
 
     Raised where the stock client raises a plain ``GraphQLTransportException``. ``__cause__`` is the HTTP
@@ -65,7 +70,7 @@ class TransportError(_CallError, GraphQLTransportException):
     """
 
 
-class RequestTimeoutError(_CallError, GraphQLTransportException, TimeoutError):
+class RequestTimeoutError(CallError, GraphQLTransportException, TimeoutError):
     """A limit of the :class:`~graphql_prod.TimeoutPolicy` was reached.
 
     :ivar phase: which limit: ``"pool" "connect" "write" "read" "attempt" "total"``. When the total ran
@@ -77,7 +82,7 @@ class RequestTimeoutError(_CallError, GraphQLTransportException, TimeoutError):
         self.phase: Phase = phase
 
 
-class HTTPStatusError(_CallError, GraphQLRequestException):
+class HTTPStatusError(CallError, GraphQLRequestException):
     """The server answered with a status that is not a success, and with no GraphQL answer.
 
     :ivar status: the HTTP status.
@@ -102,7 +107,7 @@ class HTTPStatusError(_CallError, GraphQLRequestException):
         self.retry_after = retry_after
 
 
-class InvalidResponseError(_CallError, GraphQLRequestException):
+class InvalidResponseError(CallError, GraphQLRequestException):
     """A success status whose body is no GraphQL answer: a login page, JSON cut short, a JSON list.
 
     The stock client returns such an answer as empty data without errors.
@@ -131,11 +136,11 @@ class InvalidResponseError(_CallError, GraphQLRequestException):
         self.retry_after = retry_after
 
 
-class ClientClosedError(_CallError):
+class ClientClosedError(CallError):
     """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
 
 
-class SubscriptionClosedError(_CallError):
+class SubscriptionClosedError(CallError):
     """A subscription has ended for good, and not because anybody asked for it.
 
     :ivar close_code: the code of the close frame that ended it; None if there was none.
@@ -150,7 +155,7 @@ class SubscriptionClosedError(_CallError):
         self.close_reason = close_reason
 
 
-class SubscriptionLimitError(_CallError):
+class SubscriptionLimitError(CallError):
     """One socket more than ``pool.subscriptions`` allows; nothing was opened."""
 
 
@@ -171,7 +176,7 @@ class Problem:
         return f"{self.key or 'the settings'} (from {self.source}): {self.message}"
 
 
-class ConfigurationError(GraphQLClientException, ValueError):
+class ConfigurationError(CallError, ValueError):
     """The settings cannot work. Lists every problem, each with its key and its source.
 
     :ivar problems: the :class:`Problem` records behind the text.

@@ -10,6 +10,7 @@ from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults
+from graphql_prod.advice import advice_of
 from graphql_prod.config import target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
@@ -40,7 +41,7 @@ _HINTS = {
     407: "Check the proxy's credentials.",
     413: "Send less, or raise the limit of the proxy in between.",
     415: "Check the Content-Type header.",
-    429: "Call less often, or put 429 into retry.statuses.",
+    429: "Call less often.",
 }
 
 
@@ -88,10 +89,12 @@ def of_exception(
     call: Call,
     host: str,
     *,
+    given: bool = False,
     secrets: frozenset[str] = frozenset(),
 ) -> Attempt:
     """The record of an attempt that raised. Marks the call as sent where it may have been.
 
+    :param given: whether the session is the caller's.
     :param secrets: what is left out of a server's words.
     """
     if isinstance(error, GraphQLRequestException):
@@ -108,7 +111,9 @@ def of_exception(
     fault = faults.classify(error, sent=exchange.sent)
     exchange.sent = fault.sent
     call.sent = call.sent or fault.sent
-    return Attempt(reach=fault.reach, reason=fault.reason, error=_translated(error, fault, call, host))
+    advice = advice_of(fault.phase, call.settings.timeout, given=given)
+    translated = _translated(error, fault, advice, call, host)
+    return Attempt(reach=fault.reach, reason=fault.reason, error=translated, advice=advice)
 
 
 def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
@@ -214,15 +219,22 @@ def _status_text(status: int, words: str | None, exchange: Exchange, call: Call,
             f"which is not followed. {call.consequence} If {target} is right, make it the endpoint."
         )
     if words is not None:
-        hint = _HINTS.get(status, "See what the server means by it.")
+        hint = _hint_for(status, call, "See what the server means by it.")
         return (
             f"{host} answered {reason_of(status)} {call.spent} and says: {words}. {call.consequence} {hint}"
         )
-    hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
+    hint = _hint_for(status, call, "Look into the log of the server, or of the proxy before it.")
     return (
         f"{host} answered {reason_of(status)} {call.spent}, without a GraphQL answer. "
         f"{call.consequence} {hint}"
     )
+
+
+def _hint_for(status: int, call: Call, otherwise: str) -> str:
+    policy = call.settings.schedule.policy
+    if status == 429 and status not in policy.statuses and call.operation is not Operation.MUTATION:
+        return "Call less often, or put 429 into retry.statuses."
+    return _HINTS.get(status, otherwise)
 
 
 def reason_of(status: int | None) -> str:
@@ -267,10 +279,10 @@ def _flaw(json: object, body: bytes, media: str | None) -> tuple[str, str]:
     return f"that is no GraphQL answer: {why}", "Check that the endpoint speaks GraphQL."
 
 
-def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) -> Exception:
+def _translated(error: Exception, fault: faults.Fault, advice: str, call: Call, host: str) -> Exception:
     if not faults.is_plain(error):
         return error
-    text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint}"
+    text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint[:-1]}{advice}."
     translated: Exception = (
         RequestTimeoutError(text, phase=fault.phase) if fault.phase else TransportError(text)
     )

@@ -125,6 +125,8 @@ class Attempt:
     error: Exception | None = None
     """What will be raised if there is no further attempt; None if the answer will be returned."""
     response: GraphQLResponse | None = None
+    advice: str = ""
+    """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 
 
 def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy) -> bool:
