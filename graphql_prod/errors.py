@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from aiographql.client import GraphQLClientException, GraphQLRequestException
+from aiographql.client import (
+    GraphQLClientException,
+    GraphQLIntrospectionException,
+    GraphQLRequestException,
+)
 from aiographql.client.exceptions import GraphQLTransportException
 
 if TYPE_CHECKING:
@@ -134,6 +138,17 @@ class InvalidResponseError(CallError, GraphQLRequestException):
         self.content_type = content_type
         self.excerpt = excerpt
         self.retry_after = retry_after
+
+
+class NoSchemaError(CallError, GraphQLIntrospectionException):
+    """The introspection was answered, with nothing that a schema can be made of.
+
+    ``schema.mode=off`` (``validate=False``) and ``schema.file`` do without it.
+
+    :ivar codes: the ``extensions.code`` of the answer's errors.
+    """
+
+    codes: frozenset[str] = frozenset()
 
 
 class ClientClosedError(CallError):

@@ -6,8 +6,7 @@ import enum
 
 from aiographql.client import GraphQLRequestException
 
-from graphql_prod.errors import HTTPStatusError
-from graphql_prod.schema.building import NoSchemaError
+from graphql_prod.errors import HTTPStatusError, NoSchemaError
 
 # Statuses below 500 that say nothing about introspection: too late, too early, too often.
 _PASSING = frozenset({408, 425, 429})
