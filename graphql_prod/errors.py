@@ -7,6 +7,7 @@ Exceptions of the stock client, of graphql-core and of a custom transport get th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -41,6 +42,17 @@ class CallError(GraphQLClientException):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes (task queues, pools); their constructors take more than a text.
         return _rebuild, (type(self), self.args), self.__dict__
+
+
+def request_failed(response: GraphQLResponse) -> GraphQLRequestException:
+    """The stock's exception for an answer, also where the stock cannot write its JSON into the text."""
+    try:
+        return GraphQLRequestException(response)
+    except TypeError:  # half a character, an integer of over 64 bits
+        error = GraphQLRequestException.__new__(GraphQLRequestException)
+        error.args = (f"Request failed with response {json.dumps(response.json)}",)
+        error.response = response
+        return error
 
 
 def renewed(error: E) -> E:

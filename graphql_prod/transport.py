@@ -200,6 +200,7 @@ class ProductionTransport(GraphQLTransport):
                     _exchange(call),
                     call,
                     self.host,
+                    endpoint=self._endpoint,
                     given=given or kwargs.get("session") is not None,
                     secrets=secrets,
                 )

@@ -16,6 +16,7 @@ from graphql_prod.errors import (
 from graphql_prod.faults import classify, is_plain
 from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.quoting import quoted
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
 from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
@@ -162,7 +163,7 @@ def loss_of(error: Exception) -> Loss:
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
         case RejectedError():
             logged = "refused the connection"
-            what = f"{logged} ({error})" if str(error) else logged
+            what = f"{logged} ({quoted(str(error))})" if str(error) else logged
             return Loss(what, "Check the credentials.", refused=True, closed=True, logged=logged)
     return _of_fault(error)
 
@@ -173,7 +174,7 @@ def _of_close(closed: SocketClosed) -> Loss:
         hint = "Look for a restart or a proxy in between."
         return Loss("closed the connection without a word", hint, None, reason or "connection lost")
     logged = f"closed the connection with {code}"
-    what = f"{logged} ({reason})" if reason else logged
+    what = f"{logged} ({quoted(reason)})" if reason else logged
     hint = "See what the server means by it."
     if code in _REFUSED_CODES:
         hint = "Check the credentials and what they allow."
@@ -189,6 +190,11 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
     hint = "Look into the log of the server, or of the proxy before it."
     if status in _REFUSED_STATUSES:
         hint = "Check the credentials and what they allow."
+        if status == 403:
+            hint = (
+                "Check the credentials and what they allow, the endpoint's path, and that the proxy before "
+                "the server lets WebSocket upgrades through."
+            )
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
