@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import tenacity
 from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
@@ -14,6 +14,7 @@ from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.pool import PoolPolicy
+from graphql_prod.quoting import quoted
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.shutdown.policy import ShutdownPolicy
@@ -218,9 +219,40 @@ def _upstream_of(endpoint: str) -> tuple[object, ...]:
 def target_of(location: str) -> str | None:
     """The host that a ``Location`` names, for texts; None if it stays on the same host."""
     try:
-        return urlsplit(location).hostname
+        host = urlsplit(location).hostname
+        return None if host is None else quoted(host)
     except ValueError:
         return "an address that cannot be read"
+
+
+def redirect_of(endpoint: str, location: str) -> str | None:
+    """Where a redirect leads, for texts: what differs from the endpoint, of host, scheme, port and path.
+
+    Another host is named without its path, which may be anybody's secret; never credentials or a query. None
+    where it leads to the endpoint again, with another query perhaps.
+    """
+    try:
+        target = urlsplit(urljoin(endpoint, location))
+        host, port = target.hostname, target.port
+        own = urlsplit(endpoint)
+        address = _address(target)
+    except ValueError:
+        return "an address that cannot be read"
+    if not host:
+        return None
+    if host != own.hostname and own.hostname:
+        shown = f"{host}:{port}" if port else host
+        if _SCHEMES.get(target.scheme) != _SCHEMES.get(own.scheme):
+            shown = f"{target.scheme}://{shown}"
+        return quoted(shown)
+    if address == _address(own):
+        return None
+    return quoted(redacted(target.geturl()))
+
+
+def _address(parts: SplitResult) -> tuple[object, ...]:
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    return scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme), parts.path or "/"
 
 
 def redacted(url: str) -> str:

@@ -11,7 +11,8 @@ from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults
-from graphql_prod.config import target_of
+from graphql_prod.advice import advice_of
+from graphql_prod.config import redirect_of, target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -106,27 +107,33 @@ def of_exception(
     call: Call,
     host: str,
     *,
+    endpoint: str = "",
+    given: bool = False,
     secrets: frozenset[str] = frozenset(),
 ) -> Attempt:
     """The record of an attempt that raised. Marks the call as sent where it may have been.
 
+    :param endpoint: the URL that was asked, of which a redirect's target shows what is another.
+    :param given: whether the session is the caller's.
     :param secrets: what is left out of a server's words.
     """
     if isinstance(error, GraphQLRequestException):
         call.sent = True
-        return _of_refusal(error, exchange, call, host, secrets)
+        return _of_refusal(error, exchange, call, host, endpoint, secrets)
     if isinstance(error, TypeError) and (exchange.status or 0) >= 300 and exchange.body:
         # The stock writes a refusal's JSON into its text, and its library cannot write all that is read.
         call.sent = True
         response = GraphQLResponse(request=call.request or "", json=_refused_json(exchange.body))
-        return _of_status(error, exchange.status or 0, response, exchange, call, host, secrets)
+        return _of_status(error, exchange.status or 0, response, exchange, call, host, endpoint, secrets)
     status = faults.status_of(error)
     if status is not None:
-        return _of_raised_status(error, *status, exchange, call, host)
+        return _of_raised_status(error, *status, exchange, call, host, endpoint)
     fault = faults.classify(error, sent=exchange.sent)
     exchange.sent = fault.sent
     call.sent = call.sent or fault.sent
-    return Attempt(reach=fault.reach, reason=fault.reason, error=_translated(error, fault, call, host))
+    advice = advice_of(fault.phase, call.settings.timeout, given=given)
+    translated = _translated(error, fault, advice, call, host)
+    return Attempt(reach=fault.reach, reason=fault.reason, error=translated, advice=advice)
 
 
 def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
@@ -170,13 +177,18 @@ def _code(error: dict[str, Any]) -> object:
 
 
 def _of_refusal(
-    error: GraphQLRequestException, exchange: Exchange, call: Call, host: str, secrets: frozenset[str]
+    error: GraphQLRequestException,
+    exchange: Exchange,
+    call: Call,
+    host: str,
+    endpoint: str,
+    secrets: frozenset[str],
 ) -> Attempt:
     status = exchange.status
     if status is None or type(error) is not GraphQLRequestException:
         # A custom transport's: it alone knows what happened, and its exception says it.
         return Attempt(Reach.FINAL, "refused", status, error=error)
-    return _of_status(error, status, error.response, exchange, call, host, secrets)
+    return _of_status(error, status, error.response, exchange, call, host, endpoint, secrets)
 
 
 def _refused_json(body: bytes) -> dict[str, Any]:
@@ -194,12 +206,13 @@ def _of_raised_status(
     exchange: Exchange,
     call: Call,
     host: str,
+    endpoint: str,
 ) -> Attempt:
     """A caller's session raised for the status (``raise_for_status``, an event hook), and read no body."""
     call.sent = True
     exchange.headers = headers
     response = GraphQLResponse(request=call.request or "", json={})
-    attempt = _of_status(error, status, response, exchange, call, host)
+    attempt = _of_status(error, status, response, exchange, call, host, endpoint)
     return replace(attempt, unread="json" in headers.get("Content-Type", ""))
 
 
@@ -210,12 +223,13 @@ def _of_status(
     exchange: Exchange,
     call: Call,
     host: str,
+    endpoint: str = "",
     secrets: frozenset[str] = frozenset(),
 ) -> Attempt:
     wait = retry_after(exchange.headers)
     words = words_of(response.json, secrets)
     translated = HTTPStatusError(
-        _status_text(status, words, exchange, call, host),
+        _status_text(status, words, exchange, call, host, endpoint),
         response=answered(response, status, exchange.headers, call.attempts, call.started),
         status=status,
         headers=copied(exchange.headers),
@@ -232,27 +246,36 @@ def _of_status(
     )
 
 
-def _status_text(status: int, words: str | None, exchange: Exchange, call: Call, host: str) -> str:
+def _status_text(
+    status: int, words: str | None, exchange: Exchange, call: Call, host: str, endpoint: str
+) -> str:
     if 300 <= status < 400:
-        target = target_of(exchange.headers.get("Location", "")) or host
+        location = exchange.headers.get("Location", "")
+        target = redirect_of(endpoint, location) if endpoint else target_of(location)
+        if target is None and location and endpoint:
+            return (
+                f"{host} answered {reason_of(status)} {call.spent}: a redirect to the same address, which is "
+                f"not followed. {call.consequence} Look at the proxy before the server: it may want a cookie."
+            )
+        target = target or host
         return (
             f"{host} answered {reason_of(status)} {call.spent}: a redirect to {target}, "
             f"which is not followed. {call.consequence} If {target} is right, make it the endpoint."
         )
     if words is not None:
-        hint = _HINTS.get(status, "See what the server means by it.")
-        if status == 429:
-            hint = _less_often(call)
+        hint = _hint_for(status, call, "See what the server means by it.")
         return (
             f"{host} answered {reason_of(status)} {call.spent} and says: {words}. {call.consequence} {hint}"
         )
-    hint = _HINTS.get(status, "Look into the log of the server, or of the proxy before it.")
-    if status == 429:
-        hint = _less_often(call)
+    hint = _hint_for(status, call, "Look into the log of the server, or of the proxy before it.")
     return (
         f"{host} answered {reason_of(status)} {call.spent}, without a GraphQL answer. "
         f"{call.consequence} {hint}"
     )
+
+
+def _hint_for(status: int, call: Call, otherwise: str) -> str:
+    return _less_often(call) if status == 429 else _HINTS.get(status, otherwise)
 
 
 def _less_often(call: Call) -> str:
@@ -305,10 +328,10 @@ def _flaw(json: object, body: bytes, media: str | None) -> tuple[str, str]:
     return f"that is no GraphQL answer: {why}", "Check that the endpoint speaks GraphQL."
 
 
-def _translated(error: Exception, fault: faults.Fault, call: Call, host: str) -> Exception:
+def _translated(error: Exception, fault: faults.Fault, advice: str, call: Call, host: str) -> Exception:
     if not faults.is_plain(error):
         return error
-    text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint}"
+    text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint[:-1]}{advice}."
     translated: Exception = (
         RequestTimeoutError(text, phase=fault.phase) if fault.phase else TransportError(text)
     )

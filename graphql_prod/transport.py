@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.documents import Operation, operation_name, runs_nothing
@@ -200,7 +201,16 @@ class ProductionTransport(GraphQLTransport):
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 secrets = self._secrets(request)
-                attempt = of_exception(error, _exchange(call), call, self.host, secrets=secrets)
+                given = self._custom is not None or self._sessions.given is not None
+                attempt = of_exception(
+                    error,
+                    _exchange(call),
+                    call,
+                    self.host,
+                    endpoint=self._endpoint,
+                    given=given or kwargs.get("session") is not None,
+                    secrets=secrets,
+                )
                 conceal(attempt.error, secrets)
             else:
                 if _is_clean(response, call):
@@ -359,12 +369,14 @@ class ProductionTransport(GraphQLTransport):
             return None
         wait = await schedule.next_wait(state, attempt)
         if wait is None:
+            explain(attempt, used_up(schedule))
             return None
         if wait >= call.remaining:
-            _note(attempt, f"Not tried again: a wait of {wait:.2f} s does not fit into the total.")
+            note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
+            explain(attempt, no_room(call.settings.timeout.total), note)
             return None
         if self.budget is not None and not self.budget.withdraw():
-            _note(attempt, "Not tried again: the retry budget of this client is spent.")
+            explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
             if call.watch is not None:
                 call.watch.refused_by_budget()
             logger.warning(
@@ -386,7 +398,10 @@ class ProductionTransport(GraphQLTransport):
             wait,
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
-        return await self._lifecycle.pause(wait)
+        if await self._lifecycle.pause(wait):
+            return True
+        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        return False
 
 
 def _reset(token: Token[Call | None]) -> None:
@@ -416,11 +431,6 @@ def _end(attempt: Attempt) -> StockResponse:
         raise attempt.error
     assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
     return attempt.response
-
-
-def _note(attempt: Attempt, text: str) -> None:
-    if attempt.error is not None:
-        attempt.error.add_note(text)
 
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:

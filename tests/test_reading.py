@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from aiographql.client import GraphQLRequestException
 from aiographql.client.serializer import OrjsonSerializer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,6 +190,31 @@ async def test_a_message_of_a_socket_too(server: ScriptedServer, backend: Backen
         async with asyncio.timeout(10):
             events: list[Any] = [event async for event in client.stream("subscription { a b }")]
     assert [event.payload.data["a"] for event in events] == ["cut \ud83d"]
+
+
+async def test_an_error_of_a_socket_too(backend: Backend) -> None:
+    """The server's own error ends a stream as such, whatever is in it."""
+    from websockets.asyncio.server import serve
+
+    async def refuse(socket: Any) -> None:
+        with contextlib.suppress(Exception):
+            await socket.recv()
+            await socket.send('{"type":"connection_ack"}')
+            start = json.loads(await socket.recv())
+            payload = '[{"message":"cut \\ud83d"}]'
+            await socket.send(f'{{"id":"{start["id"]}","type":"error","payload":{payload}}}')
+            await socket.wait_closed()
+
+    seen: list[Any] = []
+    async with (
+        serve(refuse, "127.0.0.1", 0, subprotocols=["graphql-transport-ws"]) as listener,  # type: ignore[list-item]
+        client_of(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/g", backend) as client,
+    ):
+        with pytest.raises(GraphQLRequestException, match="cut") as caught:
+            seen += [event async for event in client.stream("subscription { a b }")]
+        await client.subscribe("subscription { a b }", on_error=seen.append, wait=True)
+    assert caught.value.response.errors[0].message == "cut \ud83d"
+    assert [event.exception.response.errors[0].message for event in seen] == ["cut \ud83d"]
 
 
 async def test_keys_that_no_attribute_can_have(server: ScriptedServer, backend: Backend) -> None:

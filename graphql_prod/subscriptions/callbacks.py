@@ -9,10 +9,11 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLSubscriptionEvent
+from aiographql.client import GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTriggerCallback
 
+from graphql_prod.errors import request_failed
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.mailbox import add
@@ -116,7 +117,7 @@ def _with_exception(event: GraphQLSubscriptionEvent) -> SubscriptionErrorEvent:
         subscription_id=event.subscription_id,
         request=event.request,
         json=event.json,
-        exception=GraphQLRequestException(response),
+        exception=request_failed(response),
     )
 
 
