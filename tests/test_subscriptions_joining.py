@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from subscribing import Backend, Follower, Mode, Protocol, client_of, until
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-HOURS = {"wait_initial": 36000.0, "wait_max": 36000.0}
+HOURS: dict[str, Any] = {"wait_initial": 36000.0, "wait_max": 36000.0}
 
 
 async def serve(talk: Talk) -> None:
