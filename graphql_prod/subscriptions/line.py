@@ -27,6 +27,7 @@ from graphql_prod.subscriptions.protocol import (
     stop_message,
 )
 from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
@@ -78,6 +79,7 @@ class Line:
         "_pulse",
         "_reconnects",
         "_renewed",
+        "_rest",
         "_scope",
         "_silence",
         "_socket",
@@ -102,6 +104,7 @@ class Line:
         self.opener = opener
         self._policy = hub.policy
         self._backoff = Backoff(hub.policy)
+        self._rest = Rest()
         self._socket: Socket | None = None
         self._pulse: Pulse | None = None
         self._scope: asyncio.Timeout | None = None
@@ -152,7 +155,7 @@ class Line:
     # What members do; nothing of it awaits.
 
     def join(self, member: Member) -> None:
-        """Take a subscription on; it begins at once if a socket is open."""
+        """Take a subscription on; it begins at once if a socket is open, and else wakes who waits."""
         self.members[member.key] = member
         if self._expiry is not None:
             self._expiry.cancel()
@@ -161,6 +164,8 @@ class Line:
             again = member.established
             member.acknowledged(SubscriptionGap(), self._ack)
             self._begin_start(self._socket, [(member, again)])
+        else:
+            self._rest.wake()
 
     def leave(self, member: Member) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
@@ -253,7 +258,7 @@ class Line:
     async def _live(self) -> Loss | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
         if early := self._backoff.early():
-            await _pause(early)
+            await self._rest.take(early, early)
         self._backoff.began()
         self._tried += 1
         self._reconnects += self._lost is not None
@@ -537,7 +542,8 @@ class Line:
             return
         if renewing:
             self._renew(loss)
-        wait = max(0.0 if renewing else self._backoff.wait(loss.retry_after), self._backoff.early())
+        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
+        wait = max(wait, self._backoff.early())
         logger.warning(
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self.host,
@@ -552,7 +558,11 @@ class Line:
                 "wait": wait,
             },
         )
-        await _pause(wait)
+        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
+
+    def _newest(self) -> int | None:
+        """How often the newest subscription has failed to connect; None if all have been connected."""
+        return min((each.failures for each in self.members.values() if not each.established), default=None)
 
     def _renew(self, loss: Loss) -> None:
         self._renewed = True
@@ -635,12 +645,3 @@ class Line:
             self._expiry.cancel()
         await self._starts.flush(CLOSE_TIMEOUT)  # given up already: this sees their end
         await self._outbox.flush(IN_HASTE if self._in_haste else 2 * CLOSE_TIMEOUT)
-
-
-async def _pause(seconds: float) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    handle = clock.wake(waiter, seconds)
-    try:
-        await waiter
-    finally:
-        handle.cancel()

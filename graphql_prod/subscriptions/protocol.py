@@ -45,10 +45,19 @@ class UnreadableError(Exception):
     """The server sent what is no message of the protocol."""
 
 
+class UnofferedError(Exception):
+    """The server chose a protocol that it was not offered; the argument is its name."""
+
+
 def dialect_of(agreed: str | None, offered: Sequence[str]) -> Dialect:
-    """The protocol in use; where the server named none, the stock client's choice."""
-    if agreed is None:
+    """The protocol in use; where the server named none, the stock client's choice.
+
+    :raises UnofferedError: the server chose another one.
+    """
+    if not agreed:
         return LEGACY if GRAPHQL_WS_PROTOCOL in offered else MODERN
+    if agreed not in offered:
+        raise UnofferedError(agreed)
     return LEGACY if agreed == GRAPHQL_WS_PROTOCOL else MODERN
 
 

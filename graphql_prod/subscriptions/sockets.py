@@ -10,6 +10,7 @@ import aiohttp
 
 from graphql_prod.byte_clock import TappedResponse, seconds_since_data
 from graphql_prod.subscriptions.handshake import translating
+from graphql_prod.subscriptions.offer import offering
 from graphql_prod.subscriptions.verdict import SocketClosed
 from graphql_prod.upgrades import connect_websockets, ws_url
 
@@ -79,7 +80,7 @@ class AiohttpSocket:
         protocols: Sequence[str],
         max_bytes: int | None,
     ) -> AiohttpSocket:
-        with translating():
+        with translating(), offering(session, protocols):
             ws = await session.ws_connect(
                 ws_url(url),
                 headers=headers,

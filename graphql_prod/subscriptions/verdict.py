@@ -21,7 +21,7 @@ from graphql_prod.quoting import quoted
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
-from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
+from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
 from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class Loss:
     """What says that they were, in our words."""
     final: bool = False
     """Whether a first connection that fails so is not tried again."""
+    fatal: bool = False
+    """Whether the next connection would end so too, at first as later."""
     ours: bool = False
     """Whether it was we who ended it."""
     closed: bool = False
@@ -186,7 +188,7 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     """
     if loss.refused and renewable:
         return Verdict.RENEW
-    if loss.close_code in fatal:
+    if loss.fatal or loss.close_code in fatal:
         return Verdict.FATAL
     # A code that was taken out of the fatal ones reconnects, whatever it says.
     if loss.refused and loss.close_code not in FATAL_CLOSE_CODES:
@@ -211,6 +213,8 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
         case UnreadableError():
             hint = "Look at what the server, or a proxy before it, sends."
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
+        case UnofferedError():
+            return _of_unoffered(str(error))
         case RejectedError():
             logged = "refused the connection"
             what = f"{logged} ({quoted(str(error))})" if str(error) else logged
@@ -230,6 +234,15 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
                 evidence=evidence,
             )
     return _of_fault(error)
+
+
+def _of_unoffered(chosen: str) -> Loss:
+    logged = "chose a WebSocket protocol that was not offered"
+    hint = "Look at what the server, or a gateway before it, is set up to speak."
+    if chosen in (MODERN.name, LEGACY.name):
+        hint = f"Offer it: protocols={chosen!r}."
+    what = f"{logged}: {_printable(chosen)[:60] or 'one without a name'}"
+    return Loss(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
 
 
 def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
