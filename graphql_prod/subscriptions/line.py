@@ -425,7 +425,7 @@ class Line:
                     data = await receive()
                     if by_messages:
                         pulse.answered()
-                    await self._take(read(data, serializer))
+                    await self._take(read(data, serializer), data)
         except TimeoutError:
             if self._silence is not None:
                 raise self._silence from None
@@ -433,7 +433,7 @@ class Line:
         finally:
             self._listening = False
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, data: str | bytes) -> None:
         kind = message["type"]
         if kind in EVENTS:
             member = self._addressee(message)
@@ -452,7 +452,7 @@ class Line:
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
-                await member.take(member.receive(message))
+                await member.take(member.receive(message), data)
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
         elif kind in ENDINGS:
