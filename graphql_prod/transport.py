@@ -13,7 +13,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.credentials import ProviderError, provider_failed
-from graphql_prod.documents import Operation, operation_name
+from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
@@ -172,10 +172,10 @@ class ProductionTransport(GraphQLTransport):
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
         if request.query.strip() and call.operation is not Operation.QUERY:
-            raise GraphQLClientException(
-                f"Not sent to {self.host}: only queries may go over GET, and this document is a mutation "
-                "or cannot be judged (name its operation). Send it with POST."
+            why = runs_nothing(request.query, request.operationName) or (
+                "this document is a mutation or cannot be judged. Send it with POST."
             )
+            raise GraphQLClientException(f"Not sent to {self.host}: only queries may go over GET, and {why}")
 
     async def _attempts(
         self,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiographql.client import GraphQLClientValidationException, GraphQLRequest
+from aiographql.client import GraphQLClientException, GraphQLClientValidationException, GraphQLRequest
 from executing import KINDS, Kind, client_of
 
 from graphql_prod import HTTPStatusError, RequestTimeoutError, TransportError
@@ -107,6 +107,24 @@ async def test_the_servers_answer_stays(server: ScriptedServer) -> None:
         assert "Missing" in str(answer.errors[0].message)
         with pytest.raises(GraphQLClientValidationException):
             await client.query("query Read { nothing }", operation="Missing")
+
+
+@pytest.mark.parametrize(
+    ("document", "name", "words"),
+    [
+        (ONE, None, "this document is a mutation or cannot be judged. Send it with POST."),
+        (BOTH, None, "the document has several operations, and the call names none. Name one"),
+        (BOTH, "Missing", "the document has no operation named 'Missing'. Correct the name."),
+    ],
+)
+async def test_what_does_not_go_over_get(
+    server: ScriptedServer, document: str, name: str | None, words: str
+) -> None:
+    """A refusal says what is wrong with the document, and not of every one that it is a mutation."""
+    async with client_of("owned aiohttp", server.url, method="get") as client:
+        with pytest.raises(GraphQLClientException) as caught:
+            await client.query(document, operation=name)
+    assert f"only queries may go over GET, and {words}" in str(caught.value)
 
 
 TOO_MANY = "put 429 into retry.statuses"
