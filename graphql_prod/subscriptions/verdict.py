@@ -241,7 +241,7 @@ def _of_unoffered(chosen: str) -> Loss:
     hint = "Look at what the server, or a gateway before it, is set up to speak."
     if chosen in (MODERN.name, LEGACY.name):
         hint = f"Offer it: protocols={chosen!r}."
-    what = f"{logged}: {_printable(chosen)[:60] or 'one without a name'}"
+    what = f"{logged}: {quoted(chosen, 60) or 'one without a name'}"
     return Loss(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
 
 
