@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from aiographql.client import GraphQLIntrospectionException, GraphQLRequest
+from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
 from graphql_prod import clock, forks
@@ -18,6 +18,7 @@ from graphql_prod.errors import HTTPStatusError
 from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
 from graphql_prod.reasons import what_failed
+from graphql_prod.request import PreparedRequest
 from graphql_prod.schema import building
 from graphql_prod.schema.flight import Flight
 from graphql_prod.schema.memory import Memory
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from aiographql.client import GraphQLResponse
+    from aiographql.client import GraphQLRequest, GraphQLResponse
     from graphql import GraphQLSchema
 
     from graphql_prod.call import Call, CallSettings
@@ -41,11 +42,14 @@ logger = logging.getLogger("graphql_prod")
 # After a refresh that failed: the contract's figures.
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 
+# How graphql-core calls the operation.
+INTROSPECTION = "IntrospectionQuery"
+
 
 def introspection(headers: Mapping[str, str] | None, *, descriptions: bool = False) -> GraphQLRequest:
     """The stock client's introspection; it leaves out what people read."""
     query = get_introspection_query(descriptions=descriptions)
-    return GraphQLRequest(query=query, validate=False, headers=dict(headers or {}))
+    return PreparedRequest(query=query, validate=False, headers=dict(headers or {}))
 
 
 class Schemas:
@@ -282,6 +286,14 @@ class Schemas:
             return await self.worker.run(partial(self._read, self.policy.file))
         schema = await self.fetch(None if headers is None else dict(headers))
         return building.Built(schema, self._fingerprints.get(schema))
+
+    def read_file(self) -> None:
+        """Read ``schema.file`` now, so that one that cannot be used is found at the start; it is read once.
+
+        :raises ConfigurationError: it cannot be read, or makes no schema.
+        """
+        if self.policy.file is not None and self.validates and self.known is None:
+            self._read(self.policy.file)
 
     def _read(self, path: Path) -> Built:
         stamp = building.stamp_of(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from cafeteria.asyncio.callbacks import CallbackRegistry
 
 from graphql_prod.config import host_of, http_url
 from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
-from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
 from graphql_prod.subscriptions.member import cut_off, ended_from_outside
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ProductionSubscription(GraphQLSubscription):
 
     async def handle(self, event: GraphQLSubscriptionEvent) -> None:
         """As stock: the callbacks for the event, which has two names."""
+        event = event_of(event)
         names = EVENT_NAMES.get(event.json["type"])
         if names is None or not isinstance(self.callbacks, ReadThrough):
             await super().handle(event)
@@ -355,7 +357,7 @@ async def subscribed(
         request=wish.request,
         callbacks=registry,
         protocols=wish.protocols,
-        connection_init_payload=None if wish.payload is None else dict(wish.payload),
+        connection_init_payload=dict(wish.payload) if isinstance(wish.payload, Mapping) else None,
         serializer=hub.parsed,
         transport=door,
     )
