@@ -117,7 +117,7 @@ class ProductionTransport(GraphQLTransport):
 
     async def close(self) -> None:
         """Close the client that this transport belongs to."""
-        await self._lifecycle.close()
+        await self._lifecycle.close_client()
 
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
