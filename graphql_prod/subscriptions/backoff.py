@@ -36,10 +36,15 @@ class Backoff:
             return 0.0
         return max(0.0, self._begun[0] + SECONDS - clock.monotonic())
 
-    def wait(self, floor: float = 0.0) -> float:
-        """Seconds before the next attempt: as much later as the server asked for, up to the longest."""
+    def wait(self, floor: float = 0.0, newest: int | None = None) -> float:
+        """Seconds before the next attempt: as much later as the server asked for, up to the longest.
+
+        :param newest: how often somebody who came later has failed by now, who waits no longer than on a line
+            of its own; None: nobody has come later.
+        """
         policy = self._policy
-        longest = min(policy.wait_max, policy.wait_initial * 2**self._failures)
+        failures = self._failures if newest is None else min(self._failures, max(0, newest - 1))
+        longest = min(policy.wait_max, policy.wait_initial * 2**failures)
         self._failures = min(self._failures + 1, _DOUBLINGS)
         drawn = random.uniform(0, longest)  # noqa: S311 -- no secret
         return min(floor + drawn, policy.wait_max)

@@ -9,10 +9,11 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLSubscriptionEvent
+from aiographql.client import GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTriggerCallback
 
+from graphql_prod.errors import request_failed
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.mailbox import add
@@ -116,7 +117,7 @@ def _with_exception(event: GraphQLSubscriptionEvent) -> SubscriptionErrorEvent:
         subscription_id=event.subscription_id,
         request=event.request,
         json=event.json,
-        exception=GraphQLRequestException(response),
+        exception=request_failed(response),
     )
 
 
@@ -188,12 +189,11 @@ class Worker:
         self, callbacks: list[Callback], args: tuple[Any, ...], kwargs: dict[str, Any], *, counted: bool
     ) -> None:
         """Queue callbacks; those of an event count against ``max_queue``."""
-        self._events += counted
-        self._put(Run(callbacks, counted, args, kwargs))
+        self._put(Run(callbacks, counted, args, kwargs), counted)
 
     def gap(self, gap: SubscriptionGap) -> None:
         """Queue a gap, in its place."""
-        self._put(gap)
+        self._put(gap, False)
 
     def drop_oldest(self) -> bool:
         """Throw the first waiting event away."""
@@ -212,21 +212,32 @@ class Worker:
 
     async def quiet(self) -> None:
         """Wait until nothing runs; not for the callback that asks. Safe to cancel."""
-        while self.task is not None and not self.inside:
-            await asyncio.wait({self.task})
+        # A task that is done is not waited for: that would not yield, and nobody could say that it is over.
+        while (task := self.task) is not None and not task.done() and not self.inside:
+            await asyncio.wait({task})
 
     def cut(self) -> None:
         """End at once, a callback that runs too."""
         if self.task is not None and not self.inside:
             self.task.cancel()
 
-    def _put(self, item: Run | SubscriptionGap) -> None:
+    def _put(self, item: Run | SubscriptionGap, counted: bool) -> None:
+        if self.task is not None and self.task.done():
+            self._ended(self.task)
         if self._queue is None:
             self._queue = deque()
+        self._events += counted
         add(self._queue, item)
         if self.task is None:
             # Not create_task(): an eager factory would run it before we know it.
             self.task = asyncio.Task(self._work(), loop=self._loop)
+            self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Keep the books of a task that was cancelled before its first step: it ran no ``finally``."""
+        if self.task is task:
+            self.task = None
+            self._tell_lost()
 
     async def _work(self) -> None:
         try:

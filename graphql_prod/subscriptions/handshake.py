@@ -17,6 +17,7 @@ from graphql_prod.errors import ConfigurationError
 from graphql_prod.faults import Fault, status_of
 from graphql_prod.outcomes import reason_of
 from graphql_prod.retry import Reach
+from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.verdict import TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ _OTHER = Fault(
     "could not be asked over a WebSocket",
     "The cause of this error says more.",
 )
+# websockets names the protocol in its texts alone.
+_UNOFFERED = "unsupported subprotocol: "
+_SEVERAL = "multiple values: "
 
 
 class translating:  # noqa: N801 -- reads as what it does
@@ -130,6 +134,11 @@ def _of_handshake(error: Exception, kinds: ModuleType) -> Exception:
         return ConnectionResetError("the connection ended before the upgrade was answered")
     if isinstance(error, kinds.InvalidMessage | kinds.SecurityError):
         return HandshakeError(_NO_HTTP)
+    if isinstance(error, kinds.NegotiationError) and (chosen := str(error).partition(_UNOFFERED))[1]:
+        return UnofferedError(chosen[2])
+    if isinstance(error, kinds.InvalidHeader) and error.name.lower() == "sec-websocket-protocol":
+        several = (error.value or "").partition(_SEVERAL)
+        return UnofferedError(several[2])  # else it is no name
     if isinstance(error, kinds.InvalidHandshake):  # headers, extensions, protocols: all are about a 101
         return HandshakeError(_NO_WEBSOCKET, str(error))
     return HandshakeError(_OTHER)

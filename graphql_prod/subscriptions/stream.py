@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLSubscriptionEvent
-
+from graphql_prod.errors import request_failed
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Never
+
+    from aiographql.client import GraphQLSubscriptionEvent
 
     from graphql_prod.subscriptions.hub import Hub, Wish
     from graphql_prod.subscriptions.member import Member
@@ -201,7 +202,7 @@ def _asked_for(task: asyncio.Task[Any]) -> None:
 
 def _refusal(member: Member, message: Message) -> Exception:
     request = member.event(message).request
-    return GraphQLRequestException(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
+    return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
 
 STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default=frozenset())
