@@ -17,6 +17,7 @@ from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
 from graphql_prod.config import redacted
 from graphql_prod.connector import KeptConnector
+from graphql_prod.env_proxy import environment_proxy, upgrade_proxy
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.exchange import (
     AiohttpExchange,
@@ -70,6 +71,14 @@ class Session:
     def for_upgrades(self) -> aiohttp.ClientSession | None:
         """The aiohttp session that subscriptions share; None where there is none."""
         return self.native
+
+    def upgrade_proxy(self, url: str) -> str | None:
+        """The proxy for an upgrade; None leaves that to the aiohttp session.
+
+        :raises ConfigurationError: the environment names one that cannot be used.
+        """
+        # A caller's that looks at the environment does so for its requests, and not for WebSockets.
+        return environment_proxy(url) if getattr(self.native, "trust_env", False) is True else None
 
     def hold(self) -> None:
         """Count a socket in, so that the session is not closed under it when it has grown too old."""
@@ -186,6 +195,9 @@ class OwnedSession(Session):
             # Of their own: the hook against redirects would cost every call.
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
+
+    def upgrade_proxy(self, url: str) -> str | None:
+        return upgrade_proxy(self.wire, url)
 
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
         """Another session on the same pool, closed with this one."""

@@ -167,7 +167,8 @@ class Opener:
         session.hold()
         self._held = session
         try:
-            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit)
+            proxy = session.upgrade_proxy(self._endpoint)
+            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit, proxy)
         except BaseException:
             self.closed()
             raise
