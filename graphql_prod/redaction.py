@@ -56,12 +56,19 @@ class RedactedError(Exception):
     """
 
 
+class Secrets(frozenset[str]):
+    """Texts that nobody may read; in a traceback with locals neither."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
 def secrets_of(
     *,
     urls: Iterable[str | None] = (),
     headers: Iterable[Mapping[str, Any] | None] = (),
     payload: object = None,
-) -> frozenset[str]:
+) -> Secrets:
     """Texts that nobody may read in a cause.
 
     :param urls: endpoints and proxies: credentials and values of the query.
@@ -78,7 +85,7 @@ def secrets_of(
                 found.update(_of_value(value if isinstance(value, str) else value.decode("latin-1")))
     found.update(_texts(payload, _DEPTH))
     found = {each for each in found if len(each) >= SHORTEST and each.lower() not in _WORDS}
-    return frozenset(form for each in found for form in _forms(each))
+    return Secrets(form for each in found for form in _forms(each))
 
 
 def _forms(secret: str) -> set[str]:
