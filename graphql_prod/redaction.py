@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from yarl import URL
 
+from graphql_prod.config import redacted
 from graphql_prod.headers import STOCK_HEADERS
 
 if TYPE_CHECKING:
@@ -76,15 +77,19 @@ def secrets_of(
     :param payload: the caller's part of ``connection_init``: every text in it.
     """
     found: set[str] = set()
-    for url in urls:
-        if url:
-            found.update(_of_url(url))
+    known = [url for url in urls if url]
+    for url in known:
+        found.update(_of_url(url))
     for each in headers:
         for name, value in (each or {}).items():
             if name.lower() not in _OPEN and isinstance(value, str | bytes):
                 found.update(_of_value(value if isinstance(value, str) else value.decode("latin-1")))
     found.update(_texts(payload, _DEPTH))
-    found = {each for each in found if len(each) >= SHORTEST and each.lower() not in _WORDS}
+    # What is a part of the address is in every error: a tenant's name in it hides no cause.
+    public = " ".join(map(redacted, known))
+    found = {
+        each for each in found if len(each) >= SHORTEST and each.lower() not in _WORDS and each not in public
+    }
     return Secrets(form for each in found for form in _forms(each))
 
 

@@ -307,6 +307,14 @@ def test_forms_of_a_secret(text: str) -> None:
     assert safe_cause(clean, known) is clean
 
 
+def test_what_is_in_the_address_is_no_secret() -> None:
+    """A tenant's name in a header and in the host hides no cause."""
+    known = secrets_of(urls=["https://acme.example.com/graphql?k=acme-key"], headers=[{"X-Tenant": "acme"}])
+    clean = OSError("Cannot connect to host acme.example.com:443")
+    assert safe_cause(clean, known) is clean
+    assert type(safe_cause(OSError("acme-key"), known)) is RedactedError
+
+
 def test_a_callers_own_exception_is_left_alone() -> None:
     """Who calls while handling an exception finds it as it was."""
     own = raised(LookupError("mine"), ValueError("Bearer s3cret-header"))
