@@ -5,7 +5,6 @@ The one border at which exceptions of the websockets library are translated.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import sys
@@ -22,8 +21,7 @@ from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.verdict import TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
 _NO_HTTP = Fault(
     Reach.AMBIGUOUS,
@@ -61,19 +59,29 @@ _UNOFFERED = "unsupported subprotocol: "
 _SEVERAL = "multiple values: "
 
 
-@contextlib.contextmanager
-def translating(*, proxied: bool = False) -> Iterator[None]:
+class translating:  # noqa: N801 -- reads as what it does
     """Raise what the exception of an upgrade means; itself where it says that already.
+
+    No generator: that would write to an exception that passes through, and there are frozen ones.
 
     :param proxied: whether the connection is made through a proxy.
     """
-    try:
-        yield
-    except Exception as error:
-        meant = translated(error, proxied=proxied)
-        if meant is error:
-            raise
-        raise meant from meant.__cause__
+
+    __slots__ = ("_proxied",)
+
+    def __init__(self, *, proxied: bool = False) -> None:
+        self._proxied = proxied
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            meant = translated(error, proxied=self._proxied)
+            if meant is not error:
+                raise meant from meant.__cause__
 
 
 def translated(error: Exception, *, proxied: bool = False) -> Exception:

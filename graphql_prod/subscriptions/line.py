@@ -12,6 +12,7 @@ from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.member import ended_from_outside
 from graphql_prod.subscriptions.outbox import Outbox
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
@@ -221,7 +222,7 @@ class Line:
     def cut(self) -> None:
         """Come to an end without waiting for anybody."""
         self._over = self._in_haste = True
-        self._outbox.hasten()
+        self._outbox.cancel()
         self.task.cancel()
 
     # The task.
@@ -247,6 +248,8 @@ class Line:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.elder = None
+        self._over = True
+        self.hub.forget(self)
         self._abandon_members()
         self.hub.ended(self)
         if not task.cancelled():
@@ -422,7 +425,7 @@ class Line:
                     data = await receive()
                     if by_messages:
                         pulse.answered()
-                    await self._take(read(data, serializer))
+                    await self._take(read(data, serializer), data)
         except TimeoutError:
             if self._silence is not None:
                 raise self._silence from None
@@ -430,7 +433,7 @@ class Line:
         finally:
             self._listening = False
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, data: str | bytes) -> None:
         kind = message["type"]
         if kind in EVENTS:
             member = self._addressee(message)
@@ -449,7 +452,7 @@ class Line:
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
-                await member.take(member.receive(message))
+                await member.take(member.receive(message), data)
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
         elif kind in ENDINGS:
@@ -616,13 +619,7 @@ class Line:
         """Whatever ended the task: nobody shall wait for ever."""
         for member in list(self.members.values()):
             self.leave(member)
-            member.end(
-                SubscriptionClosedError(
-                    f"The connection of the subscription to {self.host} was ended from outside: its task was "
-                    "cancelled, or failed for a reason that the log tells.",
-                    close_reason="ended from outside",
-                )
-            )
+            member.end(ended_from_outside(self.host))
 
     async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse

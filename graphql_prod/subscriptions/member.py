@@ -14,7 +14,7 @@ from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
-from graphql_prod.subscriptions.protocol import Message, start_message
+from graphql_prod.subscriptions.protocol import Message, read, start_message
 from graphql_prod.subscriptions.shapes import invalid_event
 from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
@@ -57,6 +57,15 @@ class Moved:
             return gap
         down_for = clock.monotonic() - self.at
         return dataclasses.replace(gap, close_reason=CREDENTIALS_REFUSED, down_for=down_for, attempts=1)
+
+
+def ended_from_outside(host: str) -> SubscriptionClosedError:
+    """What a subscription ends with whose task was cancelled by somebody who is not its client."""
+    return SubscriptionClosedError(
+        f"The connection of the subscription to {host} was ended from outside: its task was "
+        "cancelled, or failed for a reason that the log tells.",
+        close_reason="ended from outside",
+    )
 
 
 class Member:
@@ -119,7 +128,8 @@ class Member:
         self.failures = 0
         self._request = request
         self._resume = resume
-        self._last: Message | None = None
+        self._last: str | bytes | None = None
+        """The last event as it came: callbacks may do what they like with the one that they get."""
         self._again = False
         """Whether it had been acknowledged before it was last."""
         self._since = 0.0
@@ -210,9 +220,9 @@ class Member:
         if self.control and not self.mailbox.crowded:
             self.mailbox.put(message)
 
-    async def take(self, message: Message) -> None:
-        """An event: wait for room, drop the oldest, or end, as the policy says."""
-        self._last = message
+    async def take(self, message: Message, data: str | bytes) -> None:
+        """An event, and how it came: wait for room, drop the oldest, or end, as the policy says."""
+        self._last = data
         mailbox = self.mailbox
         if mailbox.full:
             await self._squeeze(mailbox, message)
@@ -259,22 +269,30 @@ class Member:
         return start_message(dialect, self.key, request)
 
     async def _resumed(self, resume: Resume) -> dict[str, Any]:
-        last = None if self._last is None else self.event(self._last)
+        data, last = self._last, None
+        if data is not None:
+            last = self.event(self.receive(read(data, self.line.opener.serializer)))
         try:
             variables = resume(last, dict(self._request.variables))
             if inspect.isawaitable(variables):
                 variables = await variables
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+        except BaseException as error:
+            task = asyncio.current_task(self.line.loop)
+            ending = asyncio.CancelledError | GeneratorExit
+            if isinstance(error, ending) and (task is None or task.cancelling()):
                 raise
-            raise SubscriptionClosedError(
+            closed = SubscriptionClosedError(
                 f"The subscription to {self.line.host} was ended: its resume failed with a "
                 f"{type(error).__name__}, so that nobody knows where to go on. See the cause of this error.",
                 close_reason="resume failed",
-            ) from error
+            )
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self.line.leave(self)
+                self.end(closed)
+                raise
+            raise closed from error
         return dict(variables)
 
     def receive(self, message: Message) -> Message:

@@ -17,6 +17,7 @@ from graphql_prod.errors import (
 from graphql_prod.faults import classify, is_plain
 from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.quoting import quoted
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
@@ -80,7 +81,7 @@ class HandshakeError(Exception):
     def __init__(self, fault: Fault, said: str = "") -> None:
         super().__init__(fault.what, said)
         self.fault = fault
-        self.said = _printable(said)
+        self.said = quoted(said)
 
 
 class RejectedError(Exception):
@@ -216,7 +217,7 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
             return _of_unoffered(str(error))
         case RejectedError():
             logged = "refused the connection"
-            what = f"{logged} ({error})" if str(error) else logged
+            what = f"{logged} ({quoted(str(error))})" if str(error) else logged
             evidence = "its connection_error says so"
             return Loss(
                 what, "Check the credentials.", refused=True, closed=True, logged=logged, evidence=evidence
@@ -240,7 +241,7 @@ def _of_unoffered(chosen: str) -> Loss:
     hint = "Look at what the server, or a gateway before it, is set up to speak."
     if chosen in (MODERN.name, LEGACY.name):
         hint = f"Offer it: protocols={chosen!r}."
-    what = f"{logged}: {_printable(chosen)[:60] or 'one without a name'}"
+    what = f"{logged}: {quoted(chosen, 60) or 'one without a name'}"
     return Loss(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
 
 
@@ -252,7 +253,7 @@ def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
         hint = "Look for a restart or a proxy in between."
         return Loss("closed the connection without a word", hint, None, reason or "connection lost")
     logged = f"closed the connection with {code}"
-    what = f"{logged} ({reason})" if reason else logged
+    what = f"{logged} ({quoted(reason)})" if reason else logged
     hint = "See what the server means by it."
     evidence = refusals.in_close(code, reason)
     if evidence:
@@ -301,7 +302,7 @@ def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
 
 def _of_own_close(closed: SocketClosed) -> Loss:
     """We closed, for what the server sent."""
-    code, why = closed.code, _printable(closed.reason or "")
+    code, why = closed.code, quoted(closed.reason or "")
     if code == OVERSIZED:
         cause, hint = (
             "sent a message over our limit",
@@ -316,17 +317,17 @@ def _of_own_close(closed: SocketClosed) -> Loss:
     return Loss(what, hint, code, reason, closed=True, logged=logged, ours=True)
 
 
-def _printable(text: str) -> str:
-    """What somebody else wrote, for a line of text: no control characters, and not too much."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:200])
-
-
 def _of_status(error: UpgradeRefusedError) -> Loss:
     status = error.status
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
     hint = "Look into the log of the server, or of the proxy before it."
     if status in _REFUSED_STATUSES:
         hint = _CREDENTIALS
+        if status == 403:
+            hint = (
+                "Check the credentials and what they allow, the endpoint's path, and that the proxy before "
+                "the server lets WebSocket upgrades through."
+            )
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
