@@ -115,6 +115,12 @@ _ENCODING = Fault(
     "sent a body that does not decode",
     "Look for a proxy that changes the body but not its Content-Encoding.",
 )
+_UNWRITABLE = Fault(
+    Reach.FINAL,
+    "request",
+    "cannot be asked: the HTTP library refuses to write this request",
+    "Look at the headers that the session itself adds.",
+)
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _BAD_REDIRECT = Fault(
     Reach.FINAL,
@@ -131,7 +137,8 @@ _TOO_LARGE = Fault(
     "Ask for less, or raise max_response_bytes.",
 )
 
-_NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
+_LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ConnectionTimeoutError, _CONNECT),
@@ -193,7 +200,7 @@ def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
     plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
-    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx", "websockets")
+    return kind in plain or kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:
@@ -284,6 +291,7 @@ def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], 
         (httpx.ReadError, _LOST),
         (httpx.WriteError, _LOST),
         (httpx.CloseError, _LOST),
+        (httpx.LocalProtocolError, _UNWRITABLE),
         (httpx.RemoteProtocolError, _LOST),
         (httpx.UnsupportedProtocol, _URL),
         (httpx.DecodingError, _ENCODING),
