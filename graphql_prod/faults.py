@@ -7,6 +7,7 @@ word counts before httpx's, and both before the operating system's.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import sys
@@ -95,6 +96,12 @@ _LOST = Fault(
     "connection lost",
     "closed the connection before the answer was whole",
     "Look for a restart or a proxy in between.",
+)
+_NO_HTTP = Fault(
+    Reach.FINAL,
+    "invalid HTTP",
+    "sent an answer that is no valid HTTP",
+    "Look at what it, or the proxy before it, answers; the next answer would be the same.",
 )
 _CERTIFICATE = Fault(
     Reach.FINAL,
@@ -258,8 +265,7 @@ def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):
                 return found
-            # Bytes that are no HTTP: whoever sent them, a whole answer did not come.
-            return _LOST
+            return _no_http(next((each for each in chain if isinstance(each, HttpProcessingError)), link))
     return None
 
 
@@ -271,9 +277,28 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
         return _BAD_REDIRECT
     for link in chain:
+        if isinstance(link, httpx.RemoteProtocolError) and not _has_closed(link):
+            return _no_http(link)
         if isinstance(link, httpx.HTTPError):
             return _about_names(chain) or _look_up(link, _httpx_table(httpx))
     return None
+
+
+def _has_closed(error: Exception) -> bool:
+    """Whether the other side went, rather than say what a parser refuses: httpx has one type for both."""
+    words = str(error).lower()
+    return "disconnected" in words or "closed connection" in words
+
+
+def _no_http(error: BaseException) -> Fault:
+    """What a parser refuses, named without the bytes that it quotes."""
+    said = str(getattr(error, "message", None) or error)
+    if too_long := re.search(r"more than (\d+) bytes", said):
+        detail = f"a header line over {too_long[1]} bytes"
+    else:
+        detail = re.split(r"[:\n]", said, maxsplit=1)[0].strip()[:80]
+    shown = detail.encode("unicode_escape").decode()
+    return replace(_NO_HTTP, what=f"{_NO_HTTP.what}: {shown}" if shown else _NO_HTTP.what)
 
 
 def _about_names(chain: list[BaseException]) -> Fault | None:

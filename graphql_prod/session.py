@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 Backend = Literal["aiohttp", "httpx"]
 
+# Bytes of a header line that our own sessions take, and of all else that is one line.
+LINE = 64 * 1024
 # Seconds given to another loop for the closing of its session.
 ELSEWHERE = 2.0
 
@@ -170,6 +172,8 @@ class OwnedSession(Session):
             timeout=aiohttp.ClientTimeout(),
             proxy=wire.proxy,
             trust_env=wire.trust_env,
+            max_line_size=LINE,
+            max_field_size=LINE,
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
@@ -203,6 +207,8 @@ class OwnedSession(Session):
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             proxy=self.wire.proxy,
+            max_line_size=LINE,
+            max_field_size=LINE,
             **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
