@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from graphql_prod.client import ProductionClient
+from graphql_prod.sources import Loaded, load
 from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what the names of the environment's variables begin with (default: %(default)s)",
     )
     parser.add_argument("--secrets-dir", metavar="DIRECTORY", help="a directory with one setting a file")
+
+
+def loaded(options: argparse.Namespace, required: str | None = None) -> Loaded:
+    """The settings that the options name.
+
+    :param required: a setting that must not be missing.
+    :raises ConfigurationError: they cannot work.
+    """
+    return load(options.config, required, env_prefix=options.env_prefix, secrets_dir=options.secrets_dir)
 
 
 def client_of(options: argparse.Namespace) -> ProductionClient:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
-from aiographql.client.serializer import DefaultSerializer
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -25,12 +24,14 @@ from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
     Parts,
     effective,
+    refuse_subscription,
     require_agreement,
     require_callable,
     require_protocols,
     require_subscription,
     settings_of,
 )
+from graphql_prod.reading import TolerantSerializer
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
 from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
@@ -121,6 +122,7 @@ class ProductionClient(GraphQLClient):
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
+        serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
@@ -132,7 +134,7 @@ class ProductionClient(GraphQLClient):
             observer=observer,
             sessions=sessions,
             wire=sessions.wire,
-            serializer=serializer or DefaultSerializer(),
+            serializer=serializer,
             credentials=credentials,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
@@ -220,6 +222,9 @@ class ProductionClient(GraphQLClient):
             ``<PREFIX>SECRETS_DIR`` names, if it does.
         :param own: arguments that the constructor of a subclass takes besides. The others are the
             constructor's: objects beside settings, and arguments that win over settings.
+
+        Reads ``schema.file`` at once: a missing one stops the roll-out, and not the first call.
+
         :raises ConfigurationError: listing every problem, with its source. Also where code names one endpoint
             and the environment another, whose headers, tls or proxy would be used here too.
         """
@@ -243,7 +248,9 @@ class ProductionClient(GraphQLClient):
         given = {name: value for name, value in given.items() if value is not None}
         if not validate:
             given["validate"] = validate
-        return cls(str(config.endpoint), config=config, **given, **own)
+        client = cls(str(config.endpoint), config=config, **given, **own)
+        client._prod.schemas.read_file()
+        return client
 
     @property
     def transport(self) -> ProductionTransport:
@@ -323,9 +330,12 @@ class ProductionClient(GraphQLClient):
         :raises InvalidResponseError: a success without GraphQL.
         :raises TransportError: no answer came.
         :raises ClientClosedError: the client is closed or closing.
-        :raises GraphQLClientException: the stock client's other errors, among them a refused document.
+        :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
+            subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
+        if "subscription" in request.query:
+            refuse_subscription(request, operation)
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
@@ -335,7 +345,7 @@ class ProductionClient(GraphQLClient):
             super().query,  # type: ignore[arg-type]  # it returns what our transport does
             request,
             method,
-            headers,
+            None,
             operation,
             variables,
             extensions,
@@ -618,9 +628,9 @@ class ProductionClient(GraphQLClient):
         prod.lifecycle.admit()
         require_callable(resume=resume)
         offered = require_protocols(protocols)
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         request = request.copy(
-            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
         if request.codec is not None:
             request = dataclasses.replace(
@@ -746,10 +756,11 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         return layered(view, headers or {}, self._prod.header_names) if view else headers
 
-    def _prepared(
-        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
-        """The request with the view's headers under its own, every name spelt as the client spells it."""
+    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+        """The request with what the call itself names: the view's headers under the request's under these.
+
+        Every name is spelt as the client spells it.
+        """
         prod = self._prod
         names = prod.header_names
         view = self._prod_settings.headers
@@ -757,10 +768,10 @@ class ProductionClient(GraphQLClient):
         if not isinstance(request, str) and request.headers:
             checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
             own = layered(own, request.headers, names)
-        if not headers:
-            return prepared(request, own), None
-        checked_headers(headers, "headers of the call", taken=prod.url_credentials)
-        return prepared(request, own), aligned(headers, {**spellings(own), **names})
+        if headers:
+            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
+            own |= aligned(headers, {**spellings(own), **names})
+        return prepared(request, own)
 
 
 _GET_SCHEMA = ProductionClient.get_schema

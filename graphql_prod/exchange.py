@@ -216,6 +216,7 @@ class HttpxExchange(Exchange):
         return self.status
 
     async def request(self, *, headers: Mapping[str, str], **options: Any) -> HttpxExchange:
+        options = _with_own_query(self._client, options)
         request = self._client.build_request(headers=_for_httpx(headers), **options)
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
@@ -262,13 +263,30 @@ class ShieldedExchange(Exchange):
 
     async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
         self.sent = False if self._client.is_closed else None
-        asked = self._client.request(headers=_for_httpx(headers), **options)
-        response = await shielded(asked, self._abandoned)
+        options = _with_own_query(self._client, options)
+        sending = self._client.request(headers=_for_httpx(headers), **options)
+        response = await shielded(sending, self._abandoned)
         self.sent = True
         self.status = response.status_code
         self.headers = response.headers
         self.body = response.content
         return response
+
+
+def _with_own_query(client: httpx.AsyncClient, options: dict[str, Any]) -> dict[str, Any]:
+    """The same request with the endpoint's own query, which httpx drops for parameters of any kind."""
+    params = options.get("params")
+    if not params and not client.params:
+        return options
+    import httpx
+
+    url = httpx.URL(options["url"])
+    if not url.query:
+        return options
+    query = b"&".join([url.query, str(httpx.QueryParams(params)).encode()] if params else [url.query])
+    if client.params:
+        return {**options, "params": query.decode()}
+    return {**options, "url": url.copy_with(query=query), "params": None}
 
 
 async def shielded(request: Coroutine[Any, Any, T], abandoned: set[asyncio.Task[Any]]) -> T:

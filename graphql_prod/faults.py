@@ -55,7 +55,7 @@ _POOL_FULL = Fault(
     Reach.UNSENT,
     "pool timeout",
     "got no request from us: no connection became free in time",
-    "Raise pool.requests, or lower the number of calls at once.",
+    "Lower the number of calls at once.",
     "pool",
 )
 _DNS = Fault(Reach.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
@@ -67,28 +67,28 @@ _CONNECT = Fault(
     Reach.UNSENT,
     "connect timeout",
     "did not accept a connection in time",
-    "Check the network, or raise timeout.connect.",
+    "Check the network.",
     "connect",
 )
 _READ = Fault(
     Reach.AMBIGUOUS,
     "read timeout",
     "did not answer in time",
-    "See what it is busy with, or raise timeout.read.",
+    "See what it is busy with.",
     "read",
 )
 _WRITE = Fault(
     Reach.AMBIGUOUS,
     "write timeout",
     "did not take the request in time",
-    "See what it is busy with, or raise timeout.write.",
+    "See what it is busy with.",
     "write",
 )
 _ATTEMPT = Fault(
     Reach.AMBIGUOUS,
     "attempt timeout",
     "did not finish an attempt in time",
-    "See what it is busy with, or raise timeout.attempt (or the session's own limit).",
+    "See what it is busy with.",
     "attempt",
 )
 _LOST = Fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ from aiographql.client import GraphQLClientException
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
+from graphql import GraphQLSyntaxError
 
 from graphql_prod.config import ProductionConfig, has_credentials, plain
 from graphql_prod.documents import kind_of
@@ -203,6 +205,26 @@ def require_subscription(request: GraphQLRequest) -> None:
             f"Not subscribed: the document is a {kind}, and a reconnect would send it again. "
             "Send it with query()."
         )
+
+
+def refuse_subscription(request: GraphQLRequest, operation: str | None) -> None:
+    """Refuse a subscription where an answer is expected. Called for documents with that word in them.
+
+    :raises GraphQLClientException: the operation that would run is a subscription.
+    """
+    if not re.search(r"\bsubscription\b", request.query):
+        return  # "subscriptionType" and the like
+    try:
+        kind = kind_of(request.query, operation or request.operationName)
+    except (GraphQLSyntaxError, RecursionError):
+        return  # whoever validates it, or the server, has better words
+    if kind == "subscription":
+        error = GraphQLClientException(
+            "Not sent: the document is a subscription, which has many answers or none. "
+            "Subscribe to it with subscribe() or stream()."
+        )
+        vars(error).update(attempts=0, elapsed=0.0, may_have_executed=False)
+        raise error
 
 
 def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:

@@ -164,6 +164,8 @@ def _allowed(model: type[Policy], details: ErrorDetails, message: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and not -(10**39) < value < 10**39:
+        return ""  # Python refuses to write very long ones
     if isinstance(value, bool | int | float | str) and len(str(value)) <= 40:
         return f", got {value!r}"
     return ""

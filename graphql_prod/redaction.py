@@ -117,18 +117,21 @@ def _safe(error: BaseException | None, secrets: frozenset[str], seen: set[int]) 
 
 def _relink(error: BaseException, secrets: frozenset[str], seen: set[int]) -> None:
     cause, context, hidden = error.__cause__, error.__context__, error.__suppress_context__
+    safe, safe_context = cause, context
     if cause is not None:
         safe = _safe(cause, secrets, seen)
-        if safe is not cause:
-            error.__cause__ = safe
     if context is cause:
-        error.__context__ = error.__cause__
+        safe_context = safe
     elif context is not None and id(context) not in seen and _anywhere(context, secrets, _DEPTH):
         # It may be the caller's own affair, who called while handling it: nothing is changed in it.
-        error.__context__ = RedactedError(
+        safe_context = RedactedError(
             f"{type(context).__qualname__}: its text holds credentials and is not shown"
         )
-    error.__suppress_context__ = hidden
+    if safe is cause and safe_context is context:
+        return
+    with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
+        error.__cause__, error.__context__ = safe, safe_context
+        error.__suppress_context__ = hidden
 
 
 def _anywhere(error: BaseException | None, secrets: frozenset[str], depth: int) -> bool:

@@ -359,7 +359,7 @@ class Sessions:
         self._endpoint = endpoint
         self._pool = pool
         self.wire = wire
-        self._retiring: dict[asyncio.Task[None], OwnedSession] = {}
+        self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
         self._given = None if given is None else self.wrap(given)
@@ -418,9 +418,16 @@ class Sessions:
             owned.observe(http_spans)
 
     def _retire(self, owned: OwnedSession) -> None:
+        for closed in [each for each in self._retiring if each.closed]:  # by the end of its loop
+            del self._retiring[closed]
         task = asyncio.create_task(owned.retire())
-        self._retiring[task] = owned
-        task.add_done_callback(lambda done: self._retiring.pop(done, None))
+        self._retiring[owned] = task
+        task.add_done_callback(lambda _: self._retired(owned))
+
+    def _retired(self, owned: OwnedSession) -> None:
+        """Forget it; one whose task was cancelled is still open, and is closed at the end."""
+        if owned.closed:
+            self._retiring.pop(owned, None)
 
     def usage(self) -> tuple[int, int, int]:
         """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
@@ -432,18 +439,19 @@ class Sessions:
         here = asyncio.get_running_loop()
         owned, self._owned, self._last = self._owned, {}, None
         retiring, self._retiring = self._retiring, {}
-        for session in (*owned.values(), *retiring.values()):
+        for session in (*owned.values(), *retiring):
             if session.loop is here:
                 await session.close()
             elif session.loop.is_running():
                 there = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
                 # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
                 await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
-        for task in retiring:
+        for task in retiring.values():
             call_on(task.get_loop(), task.cancel)
 
     def __del__(self) -> None:
-        if any(not owned.closed for owned in getattr(self, "_owned", {}).values()):
+        known = (*getattr(self, "_owned", {}).values(), *getattr(self, "_retiring", ()))
+        if any(not owned.closed for owned in known):
             warnings.warn(
                 f"a ProductionClient for {redacted(self._endpoint)} was collected with its session open; "
                 "use `async with client:` or `await client.close()`",

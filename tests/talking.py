@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
@@ -88,6 +89,10 @@ class Server:
     def __init__(self) -> None:
         self.url = ""
         self.connections = 0
+        self.upgrades: list[float] = []
+        """When they came, on the monotonic clock."""
+        self.refuse: Callable[[], web.Response | None] = lambda: None
+        """Whether an upgrade is answered with something else."""
         self.heard: list[tuple[int, dict[str, Any]]] = []
 
     def of(self, *kinds: str) -> list[tuple[int, str]]:
@@ -102,6 +107,9 @@ async def talking(script: Script, **options: Any) -> AsyncIterator[Server]:
     offered = options.pop("protocols", ("graphql-transport-ws", "graphql-ws"))
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        server.upgrades.append(time.monotonic())
+        if (refusal := server.refuse()) is not None:
+            return refusal
         server.connections += 1
         number = server.connections
         ws = web.WebSocketResponse(protocols=offered, compress=False, timeout=1, **options)

@@ -215,7 +215,9 @@ class Schemas:
             schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
             return schema
         loop = asyncio.get_running_loop()
-        flight = self._flights.get(loop) or self._begin(headers, background=False)
+        flight = self._flights.get(loop)
+        if flight is None or flight.task.done():  # done and not forgotten yet: cancelled before it began
+            flight = self._begin(headers, background=False)
         try:
             built = await flight.wait(call, self._client.host)
         finally:
@@ -242,7 +244,11 @@ class Schemas:
         loop = flight.task.get_loop()
         if self._flights.get(loop) is flight:
             del self._flights[loop]
-        if flight.task.done() and not flight.task.cancelled():
+        if not flight.task.done():
+            return
+        flight.call.done = True
+        flight.call.let_go()
+        if not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
     async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
@@ -257,8 +263,6 @@ class Schemas:
             return built
         finally:
             self._landed(flight)  # who comes now shall not join what is over
-            flight.call.done = True
-            flight.call.let_go()
 
     async def _uncancelled(self, headers: Mapping[str, str] | None) -> Built:
         try:
@@ -276,6 +280,14 @@ class Schemas:
             return await self.worker.run(partial(self._read, self.policy.file))
         schema = await self.fetch(None if headers is None else dict(headers))
         return building.Built(schema, self._fingerprints.get(schema))
+
+    def read_file(self) -> None:
+        """Read ``schema.file`` now, so that one that cannot be used is found at the start; it is read once.
+
+        :raises ConfigurationError: it cannot be read, or makes no schema.
+        """
+        if self.policy.file is not None and self.validates and self.known is None:
+            self._read(self.policy.file)
 
     def _read(self, path: Path) -> Built:
         stamp = building.stamp_of(path)

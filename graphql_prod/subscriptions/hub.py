@@ -165,7 +165,7 @@ class Hub:
     def _line(self, wish: Wish) -> Line:
         share = self._key(wish) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
-        if line is None:
+        if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
             self._require_room(wish)
             line = Line(self, self._opener(wish), share)
             self.lines.add(line)

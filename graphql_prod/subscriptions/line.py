@@ -12,6 +12,7 @@ from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.member import ended_from_outside
 from graphql_prod.subscriptions.outbox import Outbox
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
@@ -24,18 +25,23 @@ from graphql_prod.subscriptions.protocol import (
     pong_message,
     read,
     stop_message,
-    text_of,
 )
 from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.rest import Rest
+from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
+    OVERSIZED,
     CredentialsRefusedError,
     Loss,
     RejectedError,
     SilenceError,
+    SocketClosed,
     Verdict,
+    blaming,
     judge,
     loss_of,
+    not_acknowledged,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +79,7 @@ class Line:
         "_pulse",
         "_reconnects",
         "_renewed",
+        "_rest",
         "_scope",
         "_silence",
         "_socket",
@@ -97,6 +104,7 @@ class Line:
         self.opener = opener
         self._policy = hub.policy
         self._backoff = Backoff(hub.policy)
+        self._rest = Rest()
         self._socket: Socket | None = None
         self._pulse: Pulse | None = None
         self._scope: asyncio.Timeout | None = None
@@ -147,7 +155,7 @@ class Line:
     # What members do; nothing of it awaits.
 
     def join(self, member: Member) -> None:
-        """Take a subscription on; it begins at once if a socket is open."""
+        """Take a subscription on; it begins at once if a socket is open, and else wakes who waits."""
         self.members[member.key] = member
         if self._expiry is not None:
             self._expiry.cancel()
@@ -156,6 +164,8 @@ class Line:
             again = member.established
             member.acknowledged(SubscriptionGap(), self._ack)
             self._begin_start(self._socket, [(member, again)])
+        else:
+            self._rest.wake()
 
     def leave(self, member: Member) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
@@ -212,7 +222,7 @@ class Line:
     def cut(self) -> None:
         """Come to an end without waiting for anybody."""
         self._over = self._in_haste = True
-        self._outbox.hasten()
+        self._outbox.cancel()
         self.task.cancel()
 
     # The task.
@@ -238,6 +248,8 @@ class Line:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.elder = None
+        self._over = True
+        self.hub.forget(self)
         self._abandon_members()
         self.hub.ended(self)
         if not task.cancelled():
@@ -245,6 +257,9 @@ class Line:
 
     async def _live(self) -> Loss | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
+        if early := self._backoff.early():
+            await self._rest.take(early, early)
+        self._backoff.began()
         self._tried += 1
         self._reconnects += self._lost is not None
         try:
@@ -257,6 +272,8 @@ class Line:
             await self._listen()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
             loss = loss_of(error, self.hub.refusals)
+            if loss.close_code == OVERSIZED:
+                loss = blaming(loss, self._unanswered())
         finally:
             self._drop_socket(UNREADABLE if loss is not None and loss.close_code == UNREADABLE else None)
         if clock.monotonic() - up_since >= self._policy.stable_after:
@@ -302,21 +319,15 @@ class Line:
                     await socket.send(hello)
                 ack = await self._acknowledgement(socket)
         except BaseException as error:
+            if isinstance(error, SocketClosed):
+                error.init = len(hello)
             if socket is not None:
                 self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
             if type(error) is TimeoutError and limit.expired():
-                raise self._no_ack(upgraded=socket is not None) from error
+                raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
         self._begin(socket, ack)
-
-    def _no_ack(self, *, upgraded: bool) -> SilenceError:
-        what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
-        return SilenceError(
-            f"{what} within {self._policy.ack_timeout:g} s",
-            "See what it is busy with, or raise subscriptions.ack_timeout.",
-            "read" if upgraded else "connect",
-        )
 
     async def _acknowledgement(self, socket: Socket) -> Message:
         while True:
@@ -324,8 +335,8 @@ class Line:
             kind = message["type"]
             if kind == "connection_ack":
                 return message
-            if kind == "connection_error":
-                raise RejectedError(text_of(message.get("payload")))
+            if kind == "connection_error" or (kind == "error" and message.get("id") is None):
+                raise RejectedError(words_of(message.get("payload")))
             if kind == "ping":
                 await self._say(socket, pong_message(message))
 
@@ -380,8 +391,15 @@ class Line:
                 member.end(self._unsendable(error))
                 continue
             if member.key in self.members and socket is self._socket:
-                member.subscribed = True
+                member.subscribed, member.size = True, len(text)
                 await socket.send(text)
+
+    def _unanswered(self) -> dict[str, int]:
+        """How long the messages are that asked for subscriptions, where nothing has come for them."""
+        waiting = [each for each in self.members.values() if each.subscribed and not each.answered]
+        return {each.key: each.size for each in waiting if each.is_new} or {
+            each.key: each.size for each in waiting
+        }
 
     def _unsendable(self, error: Exception) -> Exception:
         if isinstance(error, SubscriptionClosedError):
@@ -407,7 +425,7 @@ class Line:
                     data = await receive()
                     if by_messages:
                         pulse.answered()
-                    await self._take(read(data, serializer))
+                    await self._take(read(data, serializer), data)
         except TimeoutError:
             if self._silence is not None:
                 raise self._silence from None
@@ -415,7 +433,7 @@ class Line:
         finally:
             self._listening = False
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, data: str | bytes) -> None:
         kind = message["type"]
         if kind in EVENTS:
             member = self._addressee(message)
@@ -424,10 +442,17 @@ class Line:
                     if self._is_refusal(message) and self._renews(member, message):
                         return
                     member.answered = True
+                payload = message.get("payload")
+                if not (
+                    type(payload) is dict and type(payload.get("data")) is dict and "errors" not in payload
+                ) and not is_event(payload):
+                    self.leave(member)
+                    member.end(member.invalid(payload))
+                    return
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
-                await member.take(member.receive(message))
+                await member.take(member.receive(message), data)
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
         elif kind in ENDINGS:
@@ -439,7 +464,18 @@ class Line:
 
     def _addressee(self, message: Message) -> Member | None:
         key = message.get("id")
+        if key is None and message["type"] == "error":
+            return self._only_one(message)
         return self.members.get(key) if type(key) is str else None
+
+    def _only_one(self, message: Message) -> Member | None:
+        """Whose an error is that names no subscription: of the only one, if there is only one."""
+        if len(self.members) != 1:
+            logger.warning("%s: an error that names none of the subscriptions is ignored", self.host)
+            return None
+        [member] = self.members.values()
+        message["id"] = member.key
+        return member
 
     def _finish(self, message: Message) -> None:
         member = self._addressee(message)
@@ -483,7 +519,7 @@ class Line:
 
     def _control(self, kind: str, message: Message) -> None:
         if kind == "connection_error":
-            raise RejectedError(text_of(message.get("payload")))
+            raise RejectedError(words_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
             self._outbox.post(self._socket.send(self.opener.dumps(pong_message(message))))
         for member in self.members.values():
@@ -506,7 +542,8 @@ class Line:
             return
         if renewing:
             self._renew(loss)
-        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after)
+        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
+        wait = max(wait, self._backoff.early())
         logger.warning(
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self.host,
@@ -521,7 +558,11 @@ class Line:
                 "wait": wait,
             },
         )
-        await _pause(wait)
+        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
+
+    def _newest(self) -> int | None:
+        """How often the newest subscription has failed to connect; None if all have been connected."""
+        return min((each.failures for each in self.members.values() if not each.established), default=None)
 
     def _renew(self, loss: Loss) -> None:
         self._renewed = True
@@ -546,6 +587,8 @@ class Line:
             verdict = judge(
                 loss, self._policy.fatal_close_codes, established=established, renewable=renewable
             )
+            if loss.blamed not in (None, member.key):
+                verdict = Verdict.AGAIN
             if verdict is Verdict.AGAIN and self._is_spent(member):
                 self._end(member, loss, gave_up=established)
             elif verdict is Verdict.FATAL:
@@ -576,13 +619,7 @@ class Line:
         """Whatever ended the task: nobody shall wait for ever."""
         for member in list(self.members.values()):
             self.leave(member)
-            member.end(
-                SubscriptionClosedError(
-                    f"The connection of the subscription to {self.host} was ended from outside: its task was "
-                    "cancelled, or failed for a reason that the log tells.",
-                    close_reason="ended from outside",
-                )
-            )
+            member.end(ended_from_outside(self.host))
 
     async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse
@@ -608,12 +645,3 @@ class Line:
             self._expiry.cancel()
         await self._starts.flush(CLOSE_TIMEOUT)  # given up already: this sees their end
         await self._outbox.flush(IN_HASTE if self._in_haste else 2 * CLOSE_TIMEOUT)
-
-
-async def _pause(seconds: float) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    handle = clock.wake(waiter, seconds)
-    try:
-        await waiter
-    finally:
-        handle.cancel()

@@ -39,7 +39,7 @@ class Provider:
         return {"Authorization": str(self.token)}
 
 
-async def meet(steps: tuple[int, int, int]) -> None:
+async def meet(steps: tuple[int, ...]) -> None:
     """A call, and two that were refused, each begun so many rounds of the loop after the one before."""
     provider = Provider()
     credentials = Credentials(provider)
@@ -57,7 +57,7 @@ async def meet(steps: tuple[int, int, int]) -> None:
         for _ in range(rounds):
             await asyncio.sleep(0)
         tasks.append(asyncio.create_task(call()))
-    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    ended: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
     if KIND in ("no step", "one step"):
         assert [str(given[0]["Authorization"]) for given in ended[1:]] == ["1", "1"], ended
         assert provider.asked.count(True) == 1, provider.asked
