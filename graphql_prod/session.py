@@ -30,10 +30,10 @@ from graphql_prod.loops import call_on
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
 from graphql_prod.upgrades import one_attempt
-from graphql_prod.wire import USER_AGENT
+from graphql_prod.wire import USER_AGENT, environment_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from types import AsyncGeneratorType
 
     import httpx
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 Backend = Literal["aiohttp", "httpx"]
 
+# Bytes of a header line that our own sessions take, and of all else that is one line.
+LINE = 64 * 1024
 # Seconds given to another loop for the closing of its session.
 ELSEWHERE = 2.0
 
@@ -149,7 +151,7 @@ class OwnedSession(Session):
     def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
-        self._traced: aiohttp.ClientSession | None = None
+        self._traced: Any = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
@@ -170,11 +172,14 @@ class OwnedSession(Session):
             timeout=aiohttp.ClientTimeout(),
             proxy=wire.proxy,
             trust_env=wire.trust_env,
+            max_line_size=LINE,
+            max_field_size=LINE,
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
+        self.http = self._asked_of(self.native, [])
         self._ended = asyncio.Event()
         self._resources.callback(self._ended.set)
         self._keeper = cast("AsyncGeneratorType[None, None]", _keeper(self._resources))
@@ -187,6 +192,13 @@ class OwnedSession(Session):
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
+    def _asked_of(self, session: aiohttp.ClientSession, traces: list[aiohttp.TraceConfig]) -> Any:
+        """What requests are asked of: the session, or what keeps its .netrc from them."""
+        if not self.wire.trust_env:
+            return session
+        plain = self._beside(traces, trust_env=False, timeout=aiohttp.ClientTimeout())
+        return ExplicitFirst(session, plain, looks_for_proxy=self.wire.proxy is None)
+
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
         """Another session on the same pool, closed with this one."""
         session = aiohttp.ClientSession(
@@ -195,8 +207,9 @@ class OwnedSession(Session):
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             proxy=self.wire.proxy,
-            trust_env=self.wire.trust_env,
-            **options,
+            max_line_size=LINE,
+            max_field_size=LINE,
+            **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
         self._resources.push_async_callback(session.close)
@@ -206,10 +219,11 @@ class OwnedSession(Session):
         """Make one HTTP span an attempt of a traced call from here on."""
         self._http_spans = http_spans
 
-    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> Any:
         """The session of calls that are traced: hooks would cost all the others too."""
         if self._traced is None:
-            self._traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            self._traced = self._asked_of(traced, [http_spans])
         return self._traced
 
     @property
@@ -267,7 +281,7 @@ class OwnedAiohttp(OwnedSession):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.native, self.wire.max_response_bytes)
+        return AiohttpExchange(self.http, self.wire.max_response_bytes)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
@@ -292,10 +306,10 @@ class OwnedHttpx(OwnedSession):
         # again and refuses to have both.
         self._url = url = httpx.URL(endpoint)
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
-        self.client = self._over(self.native)
+        self.client = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
 
-    def _over(self, session: aiohttp.ClientSession) -> httpx.AsyncClient:
+    def _over(self, session: Any) -> httpx.AsyncClient:
         import httpx
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
@@ -472,10 +486,31 @@ def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, fl
     }
 
 
+class ExplicitFirst:
+    """Two sessions as one: requests with an ``Authorization`` header do not look into .netrc for another.
+
+    aiohttp refuses to have both, and has one switch for .netrc and for the environment's proxies.
+    """
+
+    def __init__(
+        self, trusting: aiohttp.ClientSession, plain: aiohttp.ClientSession, *, looks_for_proxy: bool
+    ) -> None:
+        self._trusting = trusting
+        self._plain = plain
+        self._looks_for_proxy = looks_for_proxy
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, Any], **options: Any) -> Any:
+        if not any(name.lower() == "authorization" for name in headers):
+            return self._trusting.request(method, url, headers=headers, **options)
+        if self._looks_for_proxy:
+            options["proxy"] = environment_proxy(url)
+        return self._plain.request(method, url, headers=headers, **options)
+
+
 class WatchedSession:
     """Stands in for the aiohttp session under our httpx client, whose exchange it tells what was written."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
 
     def __call__(self) -> WatchedSession:

@@ -386,7 +386,6 @@ LOST = {
     "disconnect": Answer.disconnect(execute=True),
     "body cut short": Answer.truncated(),
     "body cut to nothing": Answer.truncated(keep=0),
-    "garbage": Answer.garbage(execute=True),
 }
 lost = pytest.mark.parametrize("answer", LOST.values(), ids=LOST.keys())
 
