@@ -83,7 +83,7 @@ class Parts:
         """Close what calls and subscriptions went over."""
         await self.schemas.close()
         try:
-            if self.hub.ground.transport is not None:
+            if self.hub.ground.transport is not None and not self.hub.transport_is_the_parents:
                 await self.hub.ground.transport.close()
         finally:
             await self.transport.release()

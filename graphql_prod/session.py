@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
 from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
-from graphql_prod.config import redacted
+from graphql_prod.config import host_of, redacted
 from graphql_prod.connector import KeptConnector
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.exchange import (
     AiohttpExchange,
     Exchange,
@@ -142,6 +143,27 @@ class HttpxSession(Session):
         return {"follow_redirects": False, "timeout": httpx.Timeout(**{**own, **named})}
 
 
+class ParentsSession(Session):
+    """A caller's, in a child that was forked from the process that used it: refused, however it is used.
+
+    Two processes on one connection get each other's answers.
+    """
+
+    def __init__(self, used: Session, endpoint: str) -> None:
+        super().__init__()
+        self.backend = used.backend
+        self._host = host_of(endpoint)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("stock", "native", "exchange", "traced_exchange", "for_upgrades", "options"):
+            raise ClientClosedError(
+                f"Nothing was sent to {self._host}: the session given to this client was used by the process "
+                "that this one was forked from, and its connections are that one's. Make a client in this "
+                "process, with a session of its own."
+            )
+        return super().__getattribute__(name)
+
+
 class OwnedSession(Session):
     """A session of ours, on the loop that was running when it was opened."""
 
@@ -166,6 +188,7 @@ class OwnedSession(Session):
                 limit=pool.request_connections + pool.subscriptions,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
+                socket_factory=forks.new_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
@@ -177,6 +200,7 @@ class OwnedSession(Session):
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
+        self._opened = [self.native]
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
         self.http = self._asked_of(self.native, [])
@@ -212,12 +236,20 @@ class OwnedSession(Session):
             **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
+        self._opened.append(session)
         self._resources.push_async_callback(session.close)
         return session
 
     def observe(self, http_spans: aiohttp.TraceConfig) -> None:
         """Make one HTTP span an attempt of a traced call from here on."""
         self._http_spans = http_spans
+
+    def disown(self) -> object:
+        """In a child that was forked: nothing of it is used or closed. Returns what has to be kept."""
+        connector = self.native.connector
+        for session in self._opened:
+            session.detach()  # or it would complain that nobody closes it
+        return connector
 
     def _for_traces(self, http_spans: aiohttp.TraceConfig) -> Any:
         """The session of calls that are traced: hooks would cost all the others too."""
@@ -362,12 +394,24 @@ class Sessions:
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
-        self._given = None if given is None else self.wrap(given)
+        self._given: Session | None = None if given is None else self.wrap(given)
+        self._given_used = False
         self.backend: Backend = self._given.backend if self._given else backend or "aiohttp"
         self._require_backend(backend)
         self._owned: dict[asyncio.AbstractEventLoop, OwnedSession] = {}
         self._last: OwnedSession | None = None
         self._http_spans: aiohttp.TraceConfig | None = None
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked: it opens sessions of its own."""
+        connectors = [owned.disown() for owned in (*self._owned.values(), *self._retiring)]
+        kept = (connectors, self._owned, self._retiring, self._last, self.abandoned.tasks.copy())
+        self._owned, self._retiring, self._last = {}, {}, None
+        self.abandoned.tasks.clear()
+        if self._given is not None and self._given_used:
+            self._given = ParentsSession(self._given, self._endpoint)
+        return kept
 
     def _require_backend(self, asked: Backend | None) -> None:
         if asked is not None and asked != self.backend:
@@ -388,6 +432,7 @@ class Sessions:
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
         if self._given is not None:
+            self._given_used = True
             return self._given
         loop = asyncio.get_running_loop()
         last = self._last

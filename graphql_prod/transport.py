@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.config import has_credentials
@@ -76,6 +77,14 @@ class ProductionTransport(GraphQLTransport):
         self._custom = custom
         self._credentials = credentials
         self._static_headers = static_headers or {}
+        self._custom_used = False
+        self._custom_is_the_parents = False
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked: what its parent used is not the child's to close."""
+        self._custom_is_the_parents = self._custom_used
+        return self._custom
 
     async def request(
         self,
@@ -116,7 +125,7 @@ class ProductionTransport(GraphQLTransport):
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
         try:
-            if self._custom is not None:
+            if self._custom is not None and not self._custom_is_the_parents:
                 await self._custom.close()
         finally:
             await self._sessions.close()
@@ -358,6 +367,7 @@ class ProductionTransport(GraphQLTransport):
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
+        self._custom_used = True
         exchange = call.exchange = Exchange()
         exchange.sent = None
         if call.watch is not None:

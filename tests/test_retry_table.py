@@ -1205,7 +1205,6 @@ UNJUDGEABLE = {
     "blanks": ("  \n", None),
     "only a fragment": ("fragment F on Query { counter }", None),
     "deeper than a parser goes": ("{a" * 5000 + "}" * 5000, None),
-    "a subscription": ("subscription { count }", None),
 }
 unjudgeable = pytest.mark.parametrize(("document", "operation"), UNJUDGEABLE.values(), ids=UNJUDGEABLE.keys())
 

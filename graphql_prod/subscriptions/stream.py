@@ -63,7 +63,7 @@ async def stream(
         in_haste = cancelled and member.line.connected
         member.leave()
         reader.leave()
-        if not in_haste and not member.line.shared:
+        if not in_haste and not member.line.shared and not member.disowned:
             await asyncio.wait({member.line.task})
         if wish.transport is not None and hub.is_own(wish):
             await wish.transport.close()
@@ -134,6 +134,10 @@ class StreamReader:
             mailbox.discard()
             mailbox.error = mailbox.error or cut_off(member.line.host)
         self._hub.leave(self)
+
+    def disown(self) -> object:
+        """In a child that was forked: there is nothing to read."""
+        return self.member.disown()
 
     def is_caller(self) -> bool:
         """Whether who asks was called by who reads: it cannot be waited for."""
