@@ -40,7 +40,7 @@ from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
 from graphql_prod.subscriptions.payload import checked
-from graphql_prod.subscriptions.stream import stream
+from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
@@ -586,14 +586,17 @@ class ProductionClient(GraphQLClient):
 
         Connects when the first event is asked for. Takes :meth:`subscribe`'s arguments, and raises what it
         raises. Ends normally after the server's ``complete`` and after a shutdown of the client. Dropping
-        the iterator, ``aclose()`` and a cancel unsubscribe; only ``aclose()`` waits for the socket's end.
+        the iterator and ``aclose()`` unsubscribe; only ``aclose()`` waits for the socket's end.
+
+        Safe to cancel: ``asyncio.timeout()`` or ``asyncio.wait_for()`` around ``anext()`` loses no event, and
+        the next ``anext()`` goes on where it was. A task that ends by a cancel drops the iterator with it.
 
         :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
         :param resume: as in :meth:`subscribe`.
         :raises GraphQLRequestException: the server ended the subscription with an error.
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
-        return stream(
+        return EventStream(
             self._prod.hub,
             lambda: self._wished(
                 request,
