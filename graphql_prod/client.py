@@ -18,6 +18,7 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY, Probe
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
@@ -28,7 +29,6 @@ from graphql_prod.parts import (
     require_callable,
     require_protocols,
     require_subscription,
-    require_texts,
     settings_of,
 )
 from graphql_prod.reading import TolerantSerializer
@@ -295,7 +295,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
         """
         now = self._prod_settings
-        require_texts(headers)
+        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -764,12 +764,15 @@ class ProductionClient(GraphQLClient):
 
         Every name is spelt as the client spells it.
         """
-        names = self._prod.header_names
+        prod = self._prod
+        names = prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
+            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
             own = layered(own, request.headers, names)
         if headers:
+            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
         return prepared(request, own)
 

@@ -1,4 +1,4 @@
-"""The proxy that the environment names for an endpoint, for HTTP and WebSocket alike.
+"""The proxy that the environment names for the WebSockets of an endpoint: that of its requests.
 
 For a WebSocket aiohttp looks for ``ws_proxy`` and ``wss_proxy``, which nobody sets, and goes around
 ``http_proxy`` and ``https_proxy``.
@@ -24,10 +24,10 @@ def upgrade_proxy(wire: Wire, url: str, *, socks: bool = False) -> str | None:
     """
     if wire.proxy is not None or not wire.trust_env:
         return wire.proxy
-    return environment_proxy(url, socks=socks)
+    return websocket_proxy(url, socks=socks)
 
 
-def environment_proxy(url: str, *, socks: bool = False) -> str | None:
+def websocket_proxy(url: str, *, socks: bool = False) -> str | None:
     """What ``http_proxy`` or ``https_proxy`` says, unless ``no_proxy`` says that there is none.
 
     :raises ConfigurationError: it cannot be used. The text shows no credentials.

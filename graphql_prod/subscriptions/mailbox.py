@@ -189,6 +189,14 @@ class Mailbox:
             self._wake_reader()
             self.taken()
 
+    def disown(self) -> object:
+        """In a child that was forked: nothing is here any more, and nobody on the parent's loop is woken."""
+        kept = (self._arrival, self._room)
+        self.discard()
+        self._arrival = self._room = self._waiting = None
+        self.ended = True
+        return kept
+
     def discard(self) -> None:
         """Throw away what nobody will read."""
         self._items = None

@@ -177,7 +177,7 @@ async def _keeper(hub: Hub, wish: Wish, member: Member, reader: StreamReader) ->
         in_haste = task is not None and task.cancelling() > 0 and member.line.connected
         member.leave()
         reader.leave()
-        if not in_haste and not member.line.shared:
+        if not in_haste and not member.line.shared and not member.disowned:
             await asyncio.wait({member.line.task})
         if wish.transport is not None and hub.is_own(wish):
             await wish.transport.close()
@@ -296,6 +296,10 @@ class StreamReader:
             mailbox.discard()
             mailbox.error = mailbox.error or cut_off(member.line.host)
         self._hub.leave(self)
+
+    def disown(self) -> object:
+        """In a child that was forked: there is nothing to read."""
+        return self.member.disown()
 
     def is_caller(self) -> bool:
         """Whether who asks was called by who reads: it cannot be waited for."""
