@@ -47,6 +47,10 @@ class StaleConnectionError(aiohttp.ClientConnectionError):
     """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
 
 
+class SessionClosedError(Exception):
+    """The caller's session was closed by its owner; nothing was sent."""
+
+
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
@@ -117,6 +121,10 @@ class GivenAiohttpExchange(AiohttpExchange):
             if self.sent is not False or isinstance(error, aiohttp.ClientHttpProxyError):
                 raise
             raise StaleConnectionError from None  # nor its status
+        except (RuntimeError, aiohttp.ClientConnectionError):
+            if self.sent or not getattr(self._session, "closed", False):
+                raise
+            raise SessionClosedError from None
         if self.sent is False and _is_stray(response, self._session):
             response.close()
             raise StaleConnectionError
@@ -262,7 +270,9 @@ class ShieldedExchange(Exchange):
         self._abandoned = abandoned
 
     async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
-        self.sent = False if self._client.is_closed else None
+        if self._client.is_closed:
+            raise SessionClosedError
+        self.sent = None
         options = _with_own_query(self._client, options)
         sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)

@@ -24,6 +24,7 @@ from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
+from graphql_prod.unwritable import refuse_unbounded, require_writable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -98,12 +99,15 @@ class ProductionTransport(GraphQLTransport):
                 **kwargs,
             )
         call.request = request
+        if request.variables:
+            refuse_unbounded(request.variables, self.host)
         if method.lower() == "get":
             self._refuse_changes(call, request)
             if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
                 named = request if call.subject is None else call.subject[0]
                 request = as_get(request, named.headers)
                 if not request.query:
+                    require_writable(request, serializer, self.host)
                     kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
@@ -204,9 +208,12 @@ class ProductionTransport(GraphQLTransport):
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 secrets = self._secrets(request)
+                unsent = unwritable(error, request, serializer, self.host)
+                if unsent is not None:
+                    _exchange(call).sent = False
                 given = self._custom is not None or self._sessions.given is not None
                 attempt = of_exception(
-                    error,
+                    unsent or error,
                     _exchange(call),
                     call,
                     self.host,
