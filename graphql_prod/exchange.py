@@ -105,7 +105,7 @@ class GivenAiohttpExchange(AiohttpExchange):
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
-            data = _CautiousBody(data, self)
+            data = CautiousBody(data, self)
         else:
             self.sent = None
         self._options = {"method": method, "url": url, "data": data, **options}
@@ -125,7 +125,7 @@ class GivenAiohttpExchange(AiohttpExchange):
             if self.sent or not getattr(self._session, "closed", False):
                 raise
             raise SessionClosedError from None
-        if self.sent is False and _is_stray(response, self._session):
+        if self.sent is False and is_stray(response, self._session):
             response.close()
             raise StaleConnectionError
         self.sent = True
@@ -134,7 +134,24 @@ class GivenAiohttpExchange(AiohttpExchange):
         return self
 
 
-def _is_stray(response: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> bool:
+class OtherExchange(AiohttpExchange):
+    """For a session of another library, of which is known only that the stock can use it."""
+
+    __slots__ = ()
+
+    def request(self, **options: Any) -> AiohttpExchange:  # type: ignore[override]
+        self.sent = None
+        self._context = self._session.request(**options)
+        return self
+
+    async def __aenter__(self) -> AiohttpExchange:
+        response = self._response = await self._context.__aenter__()
+        self.status = response.status
+        self.headers = getattr(response, "headers", {})
+        return self
+
+
+def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
     """Whether an answer to a request that was not written came over a connection.
 
     Else a middleware, or a test's double of the session, has made it without asking anybody.
@@ -179,7 +196,7 @@ class WatchedBody(BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _CautiousBody(WatchedBody):
+class CautiousBody(WatchedBody):
     """Refuses to write itself to a connection on which something has happened since it was kept.
 
     What that is was read before a byte of this request was written: headers go out together with the body.

@@ -14,6 +14,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.config import has_credentials
+from graphql_prod.connector import settled
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.errors import TransportError
@@ -24,6 +25,7 @@ from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
+from graphql_prod.stock_transports import StockExchange, is_stock
 from graphql_prod.unwritable import refuse_unbounded, require_writable, unwritable
 
 if TYPE_CHECKING:
@@ -365,10 +367,17 @@ class ProductionTransport(GraphQLTransport):
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
-        exchange = call.exchange = Exchange()
-        exchange.sent = None
+        exchange = call.exchange = StockExchange(custom)
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if is_stock(custom):
+            timeout = call.settings.timeout
+            if isinstance(custom, AiohttpTransport):
+                await settled()
+                seen = exchange.aiohttp_options(method, request, serializer, timeout)
+            else:
+                seen = exchange.httpx_options(timeout)
+            kwargs = {**seen, **kwargs}
         if isinstance(custom, HttpxTransport) and method.lower() == "get":
             kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
