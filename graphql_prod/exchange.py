@@ -51,6 +51,14 @@ class SessionClosedError(Exception):
     """The caller's session was closed by its owner; nothing was sent."""
 
 
+class UnwritableRequestError(Exception):
+    """The HTTP library refuses to write a request, for something that the caller's session adds to it."""
+
+
+# What aiohttp says in a bare ValueError of headers and credentials of the session itself.
+_REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
+
+
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
@@ -121,6 +129,10 @@ class GivenAiohttpExchange(AiohttpExchange):
             if self.sent is not False or isinstance(error, aiohttp.ClientHttpProxyError):
                 raise
             raise StaleConnectionError from None  # nor its status
+        except ValueError as error:
+            if self.sent is not False or not str(error).startswith(_REFUSALS):
+                raise
+            raise UnwritableRequestError from None
         except (RuntimeError, aiohttp.ClientConnectionError):
             if self.sent or not getattr(self._session, "closed", False):
                 raise

@@ -18,7 +18,12 @@ import aiohttp
 from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import ResponseTooLargeError, SessionClosedError, StaleConnectionError
+from graphql_prod.exchange import (
+    ResponseTooLargeError,
+    SessionClosedError,
+    StaleConnectionError,
+    UnwritableRequestError,
+)
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -126,7 +131,7 @@ _UNWRITABLE = Fault(
     Reach.FINAL,
     "request",
     "cannot be asked: the HTTP library refuses to write this request",
-    "Look at the headers that the session itself adds.",
+    "Look at the headers and the credentials (.netrc, auth) that the session itself adds.",
 )
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _BAD_REDIRECT = Fault(
@@ -167,6 +172,7 @@ _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
 _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
     (ResponseTooLargeError, _TOO_LARGE),
     (SessionClosedError, _SESSION_CLOSED),
+    (UnwritableRequestError, _UNWRITABLE),
     (PoolTimeoutError, _POOL_FULL),
     (socket.gaierror, _DNS),
     (ConnectionRefusedError, _REFUSED),
@@ -214,7 +220,7 @@ def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
     plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError)
-    if kind in plain or isinstance(error, UnicodeError | SessionClosedError):
+    if kind in plain or isinstance(error, UnicodeError | SessionClosedError | UnwritableRequestError):
         return True
     return kind.__module__.partition(".")[0] in _LIBRARIES
 

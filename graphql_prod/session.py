@@ -323,10 +323,11 @@ class OwnedHttpx(OwnedSession):
     def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
 
+        url = httpx.URL(endpoint)  # it may be none to httpx: nothing is open yet
         super().__init__(pool, wire)
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
-        self._url = url = httpx.URL(endpoint)
+        self._url = url
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
         self.client = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
@@ -536,7 +537,7 @@ def _usable(session: object) -> str:
     if any(base.__name__ == "AsyncClient" for base in kind.__mro__):
         raise ConfigurationError(
             f"the session is a {name}, which looks like an httpx.AsyncClient and is none: its answers and "
-            "errors are others. Give an httpx.AsyncClient, an aiohttp.ClientSession, or a transport= of yours."
+            "errors are others. Give an httpx.AsyncClient, an aiohttp.ClientSession, or a transport=."
         )
     if not callable(getattr(session, "request", None)):
         raise ConfigurationError(

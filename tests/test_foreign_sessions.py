@@ -71,7 +71,7 @@ class TestOtherSessions:
 
     def test_not_asynchronous(self) -> None:
         """httpx's other client answers without being awaited."""
-        with httpx.Client() as session, pytest.raises(ConfigurationError, match="not asynchronous"):
+        with httpx.Client() as session, pytest.raises(ConfigurationError, match="give an httpx"):
             ProductionClient("http://h/graphql", session=session)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("session", [object(), "session", 5, {}], ids=lambda each: type(each).__name__)
