@@ -158,7 +158,7 @@ class Opener:
             return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
         session = ground.session_for(self.session)
         native = session.for_upgrades()
-        if native is not None and native.closed:
+        if native is not None and getattr(native, "closed", False):
             raise SubscriptionClosedError(
                 f"The aiohttp session of the subscription to {self.host} was closed by its owner. "
                 "End the subscription before it.",
