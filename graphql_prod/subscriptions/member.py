@@ -86,6 +86,7 @@ class Member:
         "_again",
         "_last",
         "_moved",
+        "_patience",
         "_request",
         "_resume",
         "_since",
@@ -131,6 +132,7 @@ class Member:
         self.disowned = False
         self._request = request
         self._resume = resume
+        self._patience = policy.ack_timeout
         self._last: str | bytes | None = None
         """The last event as it came: callbacks may do what they like with the one that they get."""
         self._again = False
@@ -281,10 +283,12 @@ class Member:
         data, last = self._last, None
         if data is not None:
             last = self.event(self.receive(read(data, self.line.opener.serializer)))
+        limit = asyncio.timeout(self._patience)
         try:
             variables = resume(last, dict(self._request.variables))
             if inspect.isawaitable(variables):
-                variables = await variables
+                async with limit:
+                    variables = await variables
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except BaseException as error:
@@ -292,17 +296,25 @@ class Member:
             ending = asyncio.CancelledError | GeneratorExit
             if isinstance(error, ending) and (task is None or task.cancelling()):
                 raise
-            closed = SubscriptionClosedError(
-                f"The subscription to {self.line.host} was ended: its resume failed with a "
-                f"{type(error).__name__}, so that nobody knows where to go on. See the cause of this error.",
-                close_reason="resume failed",
-            )
+            closed = self._unresumed(error, limit.expired())
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 self.line.leave(self)
                 self.end(closed)
                 raise
             raise closed from error
         return dict(variables)
+
+    def _unresumed(self, error: BaseException, overdue: bool) -> SubscriptionClosedError:
+        what = f"its resume failed with a {type(error).__name__}"
+        hint = "See the cause of this error."
+        if overdue:
+            what = f"its resume gave no variables within {self._patience:g} s"
+            hint = "See what it waits for, or raise subscriptions.ack_timeout, which is its limit too."
+        return SubscriptionClosedError(
+            f"The subscription to {self.line.host} was ended: {what}, so that nobody knows where to go on. "
+            f"{hint}",
+            close_reason="resume timed out" if overdue else "resume failed",
+        )
 
     def receive(self, message: Message) -> Message:
         """The message with the id that the subscription is known by."""
