@@ -12,6 +12,7 @@ from typing import Any
 
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.headers import TWICE, problems
 
 Headers = Mapping[str, str]
 HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
@@ -26,6 +27,8 @@ class ProviderError(Exception):
 
 def provider_failed(host: str, error: ProviderError) -> TransportError:
     """The error that a caller sees; raised from the provider's own."""
+    if error.args:
+        return TransportError(f"Nothing was sent to {host}: its headers_provider gave {error}.")
     return TransportError(
         f"Nothing was sent to {host}: its headers_provider failed with a "
         f"{type(error.__cause__).__name__}. See the cause of this error."
@@ -167,10 +170,23 @@ class Credentials:
 
 def _checked(headers: object) -> Headers:
     if not isinstance(headers, Mapping):
-        raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
-    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
-        raise ProviderError from TypeError("names and values of headers must be texts")
+        wrong = f"no headers, but {type(headers).__name__}"
+        raise ProviderError(wrong) from TypeError(wrong)
+    if found := "; ".join(f"'{name}', which {wrong}" for name, wrong in problems(headers)):
+        texts = all(isinstance(part, str) for pair in headers.items() for part in pair)
+        raise ProviderError(found) from (ValueError if texts else TypeError)(found)
     return headers
+
+
+def refuse_twice(host: str, headers: Headers) -> None:
+    """Nothing, unless a provider gives the credentials that the endpoint's URL has already.
+
+    :raises TransportError: it does.
+    """
+    if any(name.lower() == "authorization" for name in headers):
+        raise TransportError(
+            f"Nothing was sent to {host}: its headers_provider gave 'Authorization', which {TWICE}."
+        )
 
 
 def renewing(provider: Callable[..., Any]) -> dict[str, Any]:

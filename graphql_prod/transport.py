@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
-from graphql_prod.headers import provided
+from graphql_prod.headers import checked, provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.response import GraphQLResponse, answered
@@ -65,6 +67,7 @@ class ProductionTransport(GraphQLTransport):
     ) -> None:
         self.host = host
         self._endpoint = endpoint
+        self._url_credentials = has_credentials(endpoint)
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -74,6 +77,14 @@ class ProductionTransport(GraphQLTransport):
         self._custom = custom
         self._credentials = credentials
         self._static_headers = static_headers or {}
+        self._custom_used = False
+        self._custom_is_the_parents = False
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked: what its parent used is not the child's to close."""
+        self._custom_is_the_parents = self._custom_used
+        return self._custom
 
     async def request(
         self,
@@ -85,6 +96,7 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
+            checked(request.headers, "headers of the request", taken=self._url_credentials)
             return await self.guard(
                 self._settings,
                 (request, None, kwargs.get("session")),
@@ -113,7 +125,7 @@ class ProductionTransport(GraphQLTransport):
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
         try:
-            if self._custom is not None:
+            if self._custom is not None and not self._custom_is_the_parents:
                 await self._custom.close()
         finally:
             await self._sessions.close()
@@ -271,9 +283,13 @@ class ProductionTransport(GraphQLTransport):
         :raises TransportError: the provider failed.
         """
         try:
-            return await credentials.headers(refused, limit)
+            given = await credentials.headers(refused, limit)
         except ProviderError as error:
             failure = error
+        else:
+            if self._url_credentials:
+                refuse_twice(self.host, given[0])
+            return given
         try:
             cause = safe_cause(failure.__cause__, self._secrets(None))
             raise provider_failed(self.host, failure) from cause
@@ -351,6 +367,7 @@ class ProductionTransport(GraphQLTransport):
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
+        self._custom_used = True
         exchange = call.exchange = Exchange()
         exchange.sent = None
         if call.watch is not None:

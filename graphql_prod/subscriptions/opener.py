@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from graphql_prod.config import host_of, http_url
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials, host_of, http_url
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
 from graphql_prod.redaction import secrets_of
@@ -93,6 +93,8 @@ class Opener:
         except ProviderError as error:
             raise provider_failed(self.host, error) from error.__cause__  # the line takes secrets out
         self._refused = None
+        if has_credentials(self._endpoint):
+            refuse_twice(self.host, fresh)
         return {**sent, **provided(fresh, sent, self._ground.static_headers)}
 
     def renew(self) -> None:
