@@ -68,6 +68,18 @@ def ended_from_outside(host: str) -> SubscriptionClosedError:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suspect:
+    """An event with errors and no data: if nothing but ``complete`` follows, it was what ended it.
+
+    :ivar before: the last event with data before it.
+    """
+
+    message: Message
+    data: str | bytes
+    before: str | bytes | None
+
+
 class Member:
     """A subscription, as its line sees it.
 
@@ -91,6 +103,7 @@ class Member:
         "_resume",
         "_since",
         "_started",
+        "_suspect",
         "answered",
         "control",
         "disowned",
@@ -140,6 +153,7 @@ class Member:
         self._since = 0.0
         """When its line was last acknowledged."""
         self._moved: Moved | None = None
+        self._suspect: Suspect | None = None
         self._started: asyncio.Future[None] | None = None
 
     def disown(self) -> object:
@@ -194,8 +208,22 @@ class Member:
         self.subscribed = False
         self.renewed = not self.may_renew(stable_after)
 
+    def suspect(self, message: Message, data: str | bytes) -> None:
+        """An event with errors and no data is about to be taken."""
+        known = self._suspect
+        before = known.before if known is not None and self.refusal is not None else self._last
+        self._suspect = Suspect(message, data, before)
+
+    @property
+    def refusal(self) -> Message | None:
+        """The last event if it has errors and no data: that, then ``complete``, is some servers' error."""
+        suspect = self._suspect
+        return suspect.message if suspect is not None and suspect.data is self._last else None
+
     def refused(self) -> None:
         """The server refused its credentials, and it will be subscribed anew with others."""
+        if self._suspect is not None and self.refusal is not None:
+            self._last, self._suspect = self._suspect.before, None  # no cursor can go on after that one
         now = clock.monotonic()
         first = self._last is None and not self.renewed and not self.answered
         self._moved = Moved(now, at_once=first and not self._again and now - self._since < AT_ONCE)
