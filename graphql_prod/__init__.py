@@ -4,10 +4,12 @@ from graphql_prod._version import __version__
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import (
+    CallError,
     ClientClosedError,
     ConfigurationError,
     HTTPStatusError,
     InvalidResponseError,
+    NoSchemaError,
     Problem,
     RequestTimeoutError,
     SubscriptionClosedError,
@@ -37,6 +39,7 @@ __all__ = [
     "PRODUCTION",
     "PRODUCTION_CLOSED",
     "STANDARD",
+    "CallError",
     "ClientClosedError",
     "ClientStats",
     "ConfigurationError",
@@ -44,6 +47,7 @@ __all__ = [
     "HTTPStatusError",
     "HealthPolicy",
     "InvalidResponseError",
+    "NoSchemaError",
     "PoolPolicy",
     "PoolStats",
     "Problem",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from graphql_prod import clock
-from graphql_prod.documents import Operation, is_query
+from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
 
@@ -219,6 +219,9 @@ class Call:
     @property
     def consequence(self) -> str:
         """What a person should know of a mutation."""
+        nothing = None if self.executed else self._runs_nothing
+        if nothing is not None:
+            return f"{'' if self.reached else 'It was not sent. '}No part of it can run: {nothing}"
         if self.may_have_executed:
             return "The mutation may have been executed: look before you send it again."
         if self.request is None and self.subject is None:
@@ -226,6 +229,13 @@ class Call:
         if self.operation is Operation.QUERY:
             return "Nothing was changed by it."
         return "The mutation was not sent."
+
+    @property
+    def _runs_nothing(self) -> str | None:
+        request, name = self.request, None
+        if request is None and self.subject is not None:
+            request, name, _ = self.subject
+        return None if request is None else runs_nothing(request.query, name or request.operationName)
 
 
 _OVER = asyncio.timeout_at(None)
@@ -249,4 +259,6 @@ class Group:
         CURRENT.reset(self._token)
         if isinstance(error, Exception):
             self._call.tell(error)
+        if self._call.parent is not None:
+            self._call.parent.absorb(self._call)
         self._call.let_go()

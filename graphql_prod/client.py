@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
-from aiographql.client.serializer import DefaultSerializer
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -19,18 +18,20 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY, Probe
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
     Parts,
     effective,
+    refuse_subscription,
     require_agreement,
     require_callable,
     require_protocols,
     require_subscription,
-    require_texts,
     settings_of,
 )
+from graphql_prod.reading import TolerantSerializer
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
 from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
@@ -38,7 +39,8 @@ from graphql_prod.session import Sessions
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
-from graphql_prod.subscriptions.stream import stream
+from graphql_prod.subscriptions.payload import checked
+from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from graphql_prod.stats import ClientStats
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.payload import PayloadProvider
 
 T = TypeVar("T")
 
@@ -119,6 +122,7 @@ class ProductionClient(GraphQLClient):
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
+        serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
@@ -130,11 +134,12 @@ class ProductionClient(GraphQLClient):
             observer=observer,
             sessions=sessions,
             wire=sessions.wire,
-            serializer=serializer or DefaultSerializer(),
+            serializer=serializer,
             credentials=credentials,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
             transport=subscription_transport,
+            auth_error_codes=config.auth_error_codes,
         )
         hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
@@ -290,7 +295,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
         """
         now = self._prod_settings
-        require_texts(headers)
+        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -325,9 +330,12 @@ class ProductionClient(GraphQLClient):
         :raises InvalidResponseError: a success without GraphQL.
         :raises TransportError: no answer came.
         :raises ClientClosedError: the client is closed or closing.
-        :raises GraphQLClientException: the stock client's other errors, among them a refused document.
+        :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
+            subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
+        if "subscription" in request.query:
+            refuse_subscription(request, operation)
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
@@ -337,7 +345,7 @@ class ProductionClient(GraphQLClient):
             super().query,  # type: ignore[arg-type]  # it returns what our transport does
             request,
             method,
-            headers,
+            None,
             operation,
             variables,
             extensions,
@@ -477,7 +485,7 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
         wait: bool = False,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         on_gap: Callable[[SubscriptionGap], Any] | None = None,
@@ -488,6 +496,8 @@ class ProductionClient(GraphQLClient):
         Arguments and result are the stock client's. Returns once the server has acknowledged the
         connection. Cancelling the caller, also one that waits, ends the subscription.
 
+        :param connection_init_payload: fields beside the HTTP headers; or a sync or async callable that
+            returns them, asked at each connect, with ``refresh=True`` after a refusal if it takes that.
         :param wait: True returns only when the subscription has ended.
         :param protocols: one or both of ``"graphql-transport-ws"`` and ``"graphql-ws"``, the preferred first.
         :param on_gap: a sync or async callable, told of every :class:`SubscriptionGap` in its place among
@@ -533,7 +543,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: Literal[False] = ...,
@@ -550,7 +560,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: bool,
@@ -566,7 +576,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = None,
         session: GraphQLSession | None = None,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         gaps: bool = False,
@@ -576,14 +586,17 @@ class ProductionClient(GraphQLClient):
 
         Connects when the first event is asked for. Takes :meth:`subscribe`'s arguments, and raises what it
         raises. Ends normally after the server's ``complete`` and after a shutdown of the client. Dropping
-        the iterator, ``aclose()`` and a cancel unsubscribe; only ``aclose()`` waits for the socket's end.
+        the iterator and ``aclose()`` unsubscribe; only ``aclose()`` waits for the socket's end.
+
+        Safe to cancel: ``asyncio.timeout()`` or ``asyncio.wait_for()`` around ``anext()`` loses no event, and
+        the next ``anext()`` goes on where it was. A task that ends by a cancel drops the iterator with it.
 
         :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
         :param resume: as in :meth:`subscribe`.
         :raises GraphQLRequestException: the server ended the subscription with an error.
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
-        return stream(
+        return EventStream(
             self._prod.hub,
             lambda: self._wished(
                 request,
@@ -609,7 +622,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None,
         session: GraphQLSession | None,
         protocols: str | Iterable[str],
-        payload: dict[str, Any] | None,
+        payload: dict[str, Any] | PayloadProvider | None,
         transport: GraphQLSubscriptionTransport | None,
         resume: Resume | None,
     ) -> Wish:
@@ -618,9 +631,9 @@ class ProductionClient(GraphQLClient):
         prod.lifecycle.admit()
         require_callable(resume=resume)
         offered = require_protocols(protocols)
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
         request = request.copy(
-            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
         if request.codec is not None:
             request = dataclasses.replace(
@@ -634,7 +647,7 @@ class ProductionClient(GraphQLClient):
             endpoint=self.endpoint,
             request=request,
             protocols=offered,
-            payload=None if payload is None else dict(payload),
+            payload=checked(payload),
             session=session,
             transport=transport or prod.hub.ground.transport,
             resume=resume,
@@ -746,18 +759,22 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         return layered(view, headers or {}, self._prod.header_names) if view else headers
 
-    def _prepared(
-        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
-        """The request with the view's headers under its own, every name spelt as the client spells it."""
-        names = self._prod.header_names
+    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+        """The request with what the call itself names: the view's headers under the request's under these.
+
+        Every name is spelt as the client spells it.
+        """
+        prod = self._prod
+        names = prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
+            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
             own = layered(own, request.headers, names)
-        if not headers:
-            return prepared(request, own), None
-        return prepared(request, own), aligned(headers, {**spellings(own), **names})
+        if headers:
+            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
+            own |= aligned(headers, {**spellings(own), **names})
+        return prepared(request, own)
 
 
 _GET_SCHEMA = ProductionClient.get_schema

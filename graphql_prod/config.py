@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import tenacity
 from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ConfigurationError, Problem
+from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.pool import PoolPolicy
+from graphql_prod.quoting import quoted
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.shutdown.policy import ShutdownPolicy
@@ -23,7 +26,7 @@ from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -129,6 +132,19 @@ class ProductionConfig(_SchemaSetting):
             raise ConfigurationError("must be a table of settings, a RetryPolicy or a tenacity object")
         return value
 
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _sendable_headers(cls, value: object) -> object:
+        if isinstance(value, Mapping):
+            plain_values = {
+                name: each.get_secret_value() if isinstance(each, SecretStr) else each
+                for name, each in value.items()
+            }
+            found = [Problem(name, wrong) for name, wrong in problems(plain_values)]
+            if found:
+                raise ConfigurationError(found)
+        return value
+
     @field_validator("endpoint")
     @classmethod
     def _usable_endpoint(cls, value: str | None) -> str | None:
@@ -143,6 +159,15 @@ class ProductionConfig(_SchemaSetting):
         if value is not None:
             _check_url(value, "proxy", ("http", "https"))
         return value
+
+    @classmethod
+    def _contradictions(cls, named: dict[str, Any]) -> Iterator[Problem]:
+        yield from super()._contradictions(named)
+        headers = named.get("headers")
+        if isinstance(headers, Mapping) and has_credentials(named.get("endpoint")):
+            for name in headers:
+                if isinstance(name, str) and name.lower() == "authorization":
+                    yield Problem(f"headers.{name}", TWICE)
 
     @field_serializer("endpoint", "proxy", when_used="json-unless-none")
     def _without_credentials(self, value: str) -> str:
@@ -190,6 +215,17 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     raise ConfigurationError(f"{setting} {redacted(url)!r} cannot be used: {problem}")
 
 
+def has_credentials(url: object) -> bool:
+    """Whether a URL holds a user's name or a password."""
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return False
+    return bool(parts.username or parts.password)
+
+
 def host_of(url: str) -> str:
     """``host`` or ``host:port``, for texts; never credentials."""
     parts = urlsplit(url)
@@ -218,9 +254,40 @@ def _upstream_of(endpoint: str) -> tuple[object, ...]:
 def target_of(location: str) -> str | None:
     """The host that a ``Location`` names, for texts; None if it stays on the same host."""
     try:
-        return urlsplit(location).hostname
+        host = urlsplit(location).hostname
+        return None if host is None else quoted(host)
     except ValueError:
         return "an address that cannot be read"
+
+
+def redirect_of(endpoint: str, location: str) -> str | None:
+    """Where a redirect leads, for texts: what differs from the endpoint, of host, scheme, port and path.
+
+    Another host is named without its path, which may be anybody's secret; never credentials or a query. None
+    where it leads to the endpoint again, with another query perhaps.
+    """
+    try:
+        target = urlsplit(urljoin(endpoint, location))
+        host, port = target.hostname, target.port
+        own = urlsplit(endpoint)
+        address = _address(target)
+    except ValueError:
+        return "an address that cannot be read"
+    if not host:
+        return None
+    if host != own.hostname and own.hostname:
+        shown = f"{host}:{port}" if port else host
+        if _SCHEMES.get(target.scheme) != _SCHEMES.get(own.scheme):
+            shown = f"{target.scheme}://{shown}"
+        return quoted(shown)
+    if address == _address(own):
+        return None
+    return quoted(redacted(target.geturl()))
+
+
+def _address(parts: SplitResult) -> tuple[object, ...]:
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    return scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme), parts.path or "/"
 
 
 def redacted(url: str) -> str:

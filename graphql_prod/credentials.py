@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.headers import TWICE, problems
 
 Headers = Mapping[str, str]
 HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
@@ -25,6 +27,8 @@ class ProviderError(Exception):
 
 def provider_failed(host: str, error: ProviderError) -> TransportError:
     """The error that a caller sees; raised from the provider's own."""
+    if error.args:
+        return TransportError(f"Nothing was sent to {host}: its headers_provider gave {error}.")
     return TransportError(
         f"Nothing was sent to {host}: its headers_provider failed with a "
         f"{type(error.__cause__).__name__}. See the cause of this error."
@@ -37,7 +41,7 @@ class _OverdueError(Exception):
 
 @dataclass(slots=True)
 class _Flight:
-    task: asyncio.Task[Headers]
+    task: asyncio.Task[tuple[Headers, int]]
     waiting: int = 0
 
 
@@ -54,8 +58,10 @@ class Credentials:
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
             )
         self._provider = provider
-        self._renew = _renewing(provider)
+        self._renew = renewing(provider)
         self._flight: _Flight | None = None
+        self._refused_waiting = 0
+        """Callers whose headers were refused and who wait for a flight to end: the next one is a renewal."""
         self.generation = 0
         self.latest: Headers = {}
         """What it gave last, for whoever must not show it."""
@@ -67,19 +73,24 @@ class Credentials:
         :param limit: seconds after which a provider that is asked now is given up; None for no limit.
         :raises ProviderError: the provider failed. Safe to cancel: others go on waiting.
         """
+        # Each round waits for a flight that is not done, so the loop never goes on without yielding.
         while (flight := self._current()) is not None:
+            waits_for_another = refused is not None and refused >= self.generation
+            self._refused_waiting += waits_for_another
             try:
-                headers = await self._landing(flight)
+                given = await self._landing(flight)
             except _OverdueError:
                 continue  # its starter's time is up, and ours is not
-            if refused is None or refused < self.generation:
-                return headers, self.generation
-        renews = refused is not None and refused >= self.generation
+            finally:
+                self._refused_waiting -= waits_for_another
+            if refused is None or refused < given[1]:
+                return given
+        renews = self._refused_waiting > 0 or (refused is not None and refused >= self.generation)
         answer = self._ask(self._renew if renews else {})
         if inspect.isawaitable(answer):
             self._flight = flight = self._start(answer, limit, renews=renews)
             try:
-                return await self._landing(flight), self.generation
+                return await self._landing(flight)
             except _OverdueError as error:
                 raise ProviderError from error.__cause__
         headers = self.latest = _checked(answer)
@@ -93,7 +104,10 @@ class Credentials:
             raise ProviderError from error
 
     def _current(self) -> _Flight | None:
+        """The flight to wait for. One that is done is none, even before its callbacks have run."""
         flight = self._flight
+        if flight is not None and flight.task.done():
+            self._flight = flight = None
         if flight is None or flight.task.get_loop() is not asyncio.get_running_loop():
             return None
         return flight
@@ -102,11 +116,16 @@ class Credentials:
         # What the provider asks of other clients is no part of the call that happened to start it.
         context = contextvars.copy_context()
         context.run(CURRENT.set, None)
-        task = asyncio.create_task(self._fly(answer, limit, renews=renews), context=context)
-        task.add_done_callback(self._landed)
+        # Not create_task(): an eager factory would run it before we know it.
+        task = asyncio.Task(
+            self._fly(answer, limit, renews=renews), loop=asyncio.get_running_loop(), context=context
+        )
+        task.add_done_callback(functools.partial(self._landed, answer))
         return _Flight(task)
 
-    async def _fly(self, answer: Awaitable[Headers], limit: float | None, *, renews: bool) -> Headers:
+    async def _fly(
+        self, answer: Awaitable[Headers], limit: float | None, *, renews: bool
+    ) -> tuple[Headers, int]:
         # A second later than the call that asked: whose time is up should hear of its own deadline.
         deadline = asyncio.timeout(None if limit is None else limit + 1)
         try:
@@ -122,34 +141,55 @@ class Credentials:
                 raise
             raise ProviderError from error  # the provider's own affair: nobody cancelled the call
         self.generation += renews
-        return headers
+        return headers, self.generation  # as of now: another flight may land before all have looked
 
-    def _landed(self, task: asyncio.Task[Headers]) -> None:
+    def _landed(self, answer: Awaitable[Headers], task: asyncio.Task[Any]) -> None:
         if self._flight is not None and self._flight.task is task:
             self._flight = None
+        if inspect.iscoroutine(answer):
+            answer.close()  # a task that was cancelled before its first step has never awaited it
         if not task.cancelled():
             task.exception()  # those who waited were told
 
-    async def _landing(self, flight: _Flight) -> Headers:
+    async def _landing(self, flight: _Flight) -> tuple[Headers, int]:
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if flight.task.cancelled() and task is not None and not task.cancelling():
+                raise ProviderError from error  # somebody has cancelled the flight, and nobody this caller
+            raise
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
                 flight.task.cancel()
-                self._flight = None
+                if self._flight is flight:
+                    self._flight = None
 
 
 def _checked(headers: object) -> Headers:
     if not isinstance(headers, Mapping):
-        raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
-    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
-        raise ProviderError from TypeError("names and values of headers must be texts")
+        wrong = f"no headers, but {type(headers).__name__}"
+        raise ProviderError(wrong) from TypeError(wrong)
+    if found := "; ".join(f"'{name}', which {wrong}" for name, wrong in problems(headers)):
+        texts = all(isinstance(part, str) for pair in headers.items() for part in pair)
+        raise ProviderError(found) from (ValueError if texts else TypeError)(found)
     return headers
 
 
-def _renewing(provider: HeadersProvider) -> dict[str, Any]:
+def refuse_twice(host: str, headers: Headers) -> None:
+    """Nothing, unless a provider gives the credentials that the endpoint's URL has already.
+
+    :raises TransportError: it does.
+    """
+    if any(name.lower() == "authorization" for name in headers):
+        raise TransportError(
+            f"Nothing was sent to {host}: its headers_provider gave 'Authorization', which {TWICE}."
+        )
+
+
+def renewing(provider: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a renewal: ``refresh=True`` where the provider takes it."""
     try:
         parameters = inspect.signature(provider).parameters.values()

@@ -7,6 +7,7 @@ word counts before httpx's, and both before the operating system's.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import sys
@@ -18,7 +19,7 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import ResponseTooLargeError
+from graphql_prod.exchange import ResponseTooLargeError, StaleConnectionError
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -45,11 +46,17 @@ class Fault:
     """Whether the server may have seen the request."""
 
 
+_STALE = Fault(
+    Reach.UNSENT,
+    "stale connection",
+    "had closed a kept connection, or had sent an answer to nobody on it, before the request was written",
+    "Keep connections for a shorter time than the server or the proxy in between does.",
+)
 _POOL_FULL = Fault(
     Reach.UNSENT,
     "pool timeout",
     "got no request from us: no connection became free in time",
-    "Raise pool.requests, or lower the number of calls at once.",
+    "Lower the number of calls at once.",
     "pool",
 )
 _DNS = Fault(Reach.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
@@ -61,28 +68,28 @@ _CONNECT = Fault(
     Reach.UNSENT,
     "connect timeout",
     "did not accept a connection in time",
-    "Check the network, or raise timeout.connect.",
+    "Check the network.",
     "connect",
 )
 _READ = Fault(
     Reach.AMBIGUOUS,
     "read timeout",
     "did not answer in time",
-    "See what it is busy with, or raise timeout.read.",
+    "See what it is busy with.",
     "read",
 )
 _WRITE = Fault(
     Reach.AMBIGUOUS,
     "write timeout",
     "did not take the request in time",
-    "See what it is busy with, or raise timeout.write.",
+    "See what it is busy with.",
     "write",
 )
 _ATTEMPT = Fault(
     Reach.AMBIGUOUS,
     "attempt timeout",
     "did not finish an attempt in time",
-    "See what it is busy with, or raise timeout.attempt (or the session's own limit).",
+    "See what it is busy with.",
     "attempt",
 )
 _LOST = Fault(
@@ -90,6 +97,12 @@ _LOST = Fault(
     "connection lost",
     "closed the connection before the answer was whole",
     "Look for a restart or a proxy in between.",
+)
+_NO_HTTP = Fault(
+    Reach.FINAL,
+    "invalid HTTP",
+    "sent an answer that is no valid HTTP",
+    "Look at what it, or the proxy before it, answers; the next answer would be the same.",
 )
 _CERTIFICATE = Fault(
     Reach.FINAL,
@@ -109,6 +122,12 @@ _ENCODING = Fault(
     "content encoding",
     "sent a body that does not decode",
     "Look for a proxy that changes the body but not its Content-Encoding.",
+)
+_UNWRITABLE = Fault(
+    Reach.FINAL,
+    "request",
+    "cannot be asked: the HTTP library refuses to write this request",
+    "Look at the headers that the session itself adds.",
 )
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _BAD_REDIRECT = Fault(
@@ -134,7 +153,8 @@ _TOO_LARGE_A_PIECE = Fault(
     "Ask for less, or use aiohttp 3.14.2 or later.",
 )
 
-_NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
+_LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ConnectionTimeoutError, _CONNECT),
@@ -196,7 +216,7 @@ def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
     plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
-    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx", "websockets")
+    return kind in plain or kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:
@@ -222,6 +242,10 @@ def _hidden(error: BaseException) -> BaseException | None:
     """
     package = type(error).__module__.partition(".")[0]
     return error.__context__ if error.__suppress_context__ and package in ("httpx", "httpcore") else None
+
+
+def _about_staleness(chain: list[BaseException]) -> Fault | None:
+    return _STALE if any(isinstance(link, StaleConnectionError) for link in chain) else None
 
 
 def _about_tls(chain: list[BaseException]) -> Fault | None:
@@ -255,8 +279,7 @@ def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):
                 return found
-            # Bytes that are no HTTP: whoever sent them, a whole answer did not come.
-            return _LOST
+            return _no_http(next((each for each in chain if isinstance(each, HttpProcessingError)), link))
     return None
 
 
@@ -268,9 +291,28 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
         return _BAD_REDIRECT
     for link in chain:
+        if isinstance(link, httpx.RemoteProtocolError) and not _has_closed(link):
+            return _no_http(link)
         if isinstance(link, httpx.HTTPError):
             return _about_names(chain) or _look_up(link, _httpx_table(httpx))
     return None
+
+
+def _has_closed(error: Exception) -> bool:
+    """Whether the other side went, rather than say what a parser refuses: httpx has one type for both."""
+    words = str(error).lower()
+    return "disconnected" in words or "closed connection" in words
+
+
+def _no_http(error: BaseException) -> Fault:
+    """What a parser refuses, named without the bytes that it quotes."""
+    said = str(getattr(error, "message", None) or error)
+    if too_long := re.search(r"more than (\d+) bytes", said):
+        detail = f"a header line over {too_long[1]} bytes"
+    else:
+        detail = re.split(r"[:\n]", said, maxsplit=1)[0].strip()[:80]
+    shown = detail.encode("unicode_escape").decode()
+    return replace(_NO_HTTP, what=f"{_NO_HTTP.what}: {shown}" if shown else _NO_HTTP.what)
 
 
 def _about_names(chain: list[BaseException]) -> Fault | None:
@@ -288,6 +330,7 @@ def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], 
         (httpx.ReadError, _LOST),
         (httpx.WriteError, _LOST),
         (httpx.CloseError, _LOST),
+        (httpx.LocalProtocolError, _UNWRITABLE),
         (httpx.RemoteProtocolError, _LOST),
         (httpx.UnsupportedProtocol, _URL),
         (httpx.DecodingError, _ENCODING),
@@ -304,6 +347,7 @@ def _look_up(error: BaseException, table: tuple[tuple[type[BaseException], Fault
 
 
 _QUESTIONS: tuple[Callable[[list[BaseException]], Fault | None], ...] = (
+    _about_staleness,
     _about_tls,
     _about_encoding,
     _about_url,

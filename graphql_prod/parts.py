@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,8 +12,9 @@ from aiographql.client import GraphQLClientException
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
+from graphql import GraphQLSyntaxError
 
-from graphql_prod.config import ProductionConfig, plain
+from graphql_prod.config import ProductionConfig, has_credentials, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
@@ -53,6 +55,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+        self.url_credentials = has_credentials(self.config.endpoint)
         self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
             name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
@@ -80,7 +83,7 @@ class Parts:
         """Close what calls and subscriptions went over."""
         await self.schemas.close()
         try:
-            if self.hub.ground.transport is not None:
+            if self.hub.ground.transport is not None and not self.hub.transport_is_the_parents:
                 await self.hub.ground.transport.close()
         finally:
             await self.transport.release()
@@ -152,15 +155,6 @@ def effective(
     return ProductionConfig(**named)
 
 
-def require_texts(headers: object) -> None:
-    if headers is None:
-        return
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(part, str) for pair in headers.items() for part in pair
-    ):
-        raise ConfigurationError("headers must be a mapping of texts to texts")
-
-
 def require_callable(**given: object) -> None:
     for name, value in given.items():
         if value is not None and not callable(value) and not isinstance(value, Callback):
@@ -211,6 +205,26 @@ def require_subscription(request: GraphQLRequest) -> None:
             f"Not subscribed: the document is a {kind}, and a reconnect would send it again. "
             "Send it with query()."
         )
+
+
+def refuse_subscription(request: GraphQLRequest, operation: str | None) -> None:
+    """Refuse a subscription where an answer is expected. Called for documents with that word in them.
+
+    :raises GraphQLClientException: the operation that would run is a subscription.
+    """
+    if not re.search(r"\bsubscription\b", request.query):
+        return  # "subscriptionType" and the like
+    try:
+        kind = kind_of(request.query, operation or request.operationName)
+    except (GraphQLSyntaxError, RecursionError):
+        return  # whoever validates it, or the server, has better words
+    if kind == "subscription":
+        error = GraphQLClientException(
+            "Not sent: the document is a subscription, which has many answers or none. "
+            "Subscribe to it with subscribe() or stream()."
+        )
+        vars(error).update(attempts=0, elapsed=0.0, may_have_executed=False)
+        raise error
 
 
 def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aiographql.client import GraphQLError
 from aiographql.client import GraphQLResponse as StockResponse
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _new = object.__new__
 _SHOWN = 10
+_ERROR_KEYS = frozenset({"message", "locations", "path", "extensions"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +43,16 @@ class GraphQLResponse(StockResponse):
 
     __hash__ = StockResponse.__hash__
 
+    @property
+    def errors(self) -> list[GraphQLError]:
+        """As stock. Where that fails, on keys like ``class``, only the standard keys are there."""
+        try:
+            return super().errors
+        except (TypeError, ValueError):
+            known = self.json.get("errors")
+            found = known if isinstance(known, list) else []
+            return [GraphQLError.load(_nameable(each)) for each in found if isinstance(each, dict)]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StockResponse):
             return NotImplemented
@@ -51,6 +63,10 @@ class GraphQLResponse(StockResponse):
             f"<GraphQLResponse status={self.status} {outline(self.json)} "
             f"attempts={self.attempts} elapsed={self.elapsed:.3f}>"
         )
+
+
+def _nameable(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if key in _ERROR_KEYS}
 
 
 def outline(json: Any) -> str:

@@ -127,6 +127,8 @@ class Attempt:
     response: GraphQLResponse | None = None
     unread: bool = False
     """True for a body that may be a GraphQL answer, and that nobody read or could read."""
+    advice: str = ""
+    """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 
 
 def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy) -> bool:

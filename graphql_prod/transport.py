@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
+from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
-from graphql_prod.credentials import ProviderError, provider_failed
-from graphql_prod.documents import Operation, operation_name
+from graphql_prod.config import has_credentials
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
+from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
-from graphql_prod.headers import provided
+from graphql_prod.get_requests import as_get, params_of, query_of
+from graphql_prod.headers import checked, provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.response import GraphQLResponse, answered
@@ -63,6 +67,7 @@ class ProductionTransport(GraphQLTransport):
     ) -> None:
         self.host = host
         self._endpoint = endpoint
+        self._url_credentials = has_credentials(endpoint)
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -72,6 +77,14 @@ class ProductionTransport(GraphQLTransport):
         self._custom = custom
         self._credentials = credentials
         self._static_headers = static_headers or {}
+        self._custom_used = False
+        self._custom_is_the_parents = False
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked: what its parent used is not the child's to close."""
+        self._custom_is_the_parents = self._custom_used
+        return self._custom
 
     async def request(
         self,
@@ -83,6 +96,7 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
+            checked(request.headers, "headers of the request", taken=self._url_credentials)
             return await self.guard(
                 self._settings,
                 (request, None, kwargs.get("session")),
@@ -95,6 +109,11 @@ class ProductionTransport(GraphQLTransport):
         call.request = request
         if method.lower() == "get":
             self._refuse_changes(call, request)
+            if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
+                named = request if call.subject is None else call.subject[0]
+                request = as_get(request, named.headers)
+                if not request.query:
+                    kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
         return await self._attempts(call, method, request, serializer, kwargs)
@@ -106,7 +125,7 @@ class ProductionTransport(GraphQLTransport):
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
         try:
-            if self._custom is not None:
+            if self._custom is not None and not self._custom_is_the_parents:
                 await self._custom.close()
         finally:
             await self._sessions.close()
@@ -166,10 +185,10 @@ class ProductionTransport(GraphQLTransport):
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
         if request.query.strip() and call.operation is not Operation.QUERY:
-            raise GraphQLClientException(
-                f"Not sent to {self.host}: only queries may go over GET, and this document is a mutation "
-                "or cannot be judged (name its operation). Send it with POST."
+            why = runs_nothing(request.query, request.operationName) or (
+                "this document is a mutation or cannot be judged. Send it with POST."
             )
+            raise GraphQLClientException(f"Not sent to {self.host}: only queries may go over GET, and {why}")
 
     async def _attempts(
         self,
@@ -193,8 +212,18 @@ class ProductionTransport(GraphQLTransport):
                 limit = call.settings.timeout.attempt
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
-                attempt = of_exception(error, _exchange(call), call, self.host)
-                conceal(attempt.error, self._secrets(request))
+                secrets = self._secrets(request)
+                given = self._custom is not None or self._sessions.given is not None
+                attempt = of_exception(
+                    error,
+                    _exchange(call),
+                    call,
+                    self.host,
+                    endpoint=self._endpoint,
+                    given=given or kwargs.get("session") is not None,
+                    secrets=secrets,
+                )
+                conceal(attempt.error, secrets)
             else:
                 if _is_clean(response, call):
                     call.status = None
@@ -254,9 +283,13 @@ class ProductionTransport(GraphQLTransport):
         :raises TransportError: the provider failed.
         """
         try:
-            return await credentials.headers(refused, limit)
+            given = await credentials.headers(refused, limit)
         except ProviderError as error:
             failure = error
+        else:
+            if self._url_credentials:
+                refuse_twice(self.host, given[0])
+            return given
         try:
             cause = safe_cause(failure.__cause__, self._secrets(None))
             raise provider_failed(self.host, failure) from cause
@@ -334,10 +367,13 @@ class ProductionTransport(GraphQLTransport):
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
+        self._custom_used = True
         exchange = call.exchange = Exchange()
         exchange.sent = None
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if isinstance(custom, HttpxTransport) and method.lower() == "get":
+            kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
         if isinstance(custom, HttpxTransport):
             return await shielded(sending, self._sessions.abandoned.tasks)
@@ -350,12 +386,14 @@ class ProductionTransport(GraphQLTransport):
             return None
         wait = await schedule.next_wait(state, attempt)
         if wait is None:
+            explain(attempt, used_up(schedule))
             return None
         if wait >= call.remaining:
-            _note(attempt, f"Not tried again: a wait of {wait:.2f} s does not fit into the total.")
+            note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
+            explain(attempt, no_room(call.settings.timeout.total), note)
             return None
         if self.budget is not None and not self.budget.withdraw():
-            _note(attempt, "Not tried again: the retry budget of this client is spent.")
+            explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
             if call.watch is not None:
                 call.watch.refused_by_budget()
             logger.warning(
@@ -377,7 +415,10 @@ class ProductionTransport(GraphQLTransport):
             wait,
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
-        return await self._lifecycle.pause(wait)
+        if await self._lifecycle.pause(wait):
+            return True
+        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        return False
 
 
 def _reset(token: Token[Call | None]) -> None:
@@ -407,11 +448,6 @@ def _end(attempt: Attempt) -> StockResponse:
         raise attempt.error
     assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
     return attempt.response
-
-
-def _note(attempt: Attempt, text: str) -> None:
-    if attempt.error is not None:
-        attempt.error.add_note(text)
 
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from aiographql.client.transport import GraphQLSession
 
+    Info = graphql.GraphQLResolveInfo[Any]
+
 Kind = Literal["owned aiohttp", "owned httpx", "given aiohttp", "given httpx"]
 KINDS: tuple[Kind, ...] = ("owned aiohttp", "owned httpx", "given aiohttp", "given httpx")
 
@@ -52,33 +54,33 @@ class Executing:
 
     # The resolvers.
 
-    def me(self, info: graphql.GraphQLResolveInfo) -> str:
+    def me(self, info: Info) -> str:
         self.ran["me"] += 1
         return self._who(info)
 
-    def greeting(self, _: graphql.GraphQLResolveInfo) -> str:
+    def greeting(self, _: Info) -> str:
         self.ran["greeting"] += 1
         return "hello"
 
-    def charge(self, _: graphql.GraphQLResolveInfo, amount: int) -> dict[str, str]:
+    def charge(self, _: Info, amount: int) -> dict[str, str]:
         self.ran["charge"] += 1
         return {"id": str(amount)}
 
-    def notify(self, info: graphql.GraphQLResolveInfo) -> int:
+    def notify(self, info: Info) -> int:
         self._who(info)
         self.ran["notify"] += 1
         return 1
 
-    def both(self, info: graphql.GraphQLResolveInfo) -> int:
+    def both(self, info: Info) -> int:
         """Does its work; then a service behind it refuses the token."""
         self.ran["both"] += 1
         return self.notify(info)
 
-    def log(self, info: graphql.GraphQLResolveInfo) -> int:
+    def log(self, info: Info) -> int:
         self.ran["log"] += 1
         return self.notify(info)
 
-    def _who(self, info: graphql.GraphQLResolveInfo) -> str:
+    def _who(self, info: Info) -> str:
         if info.context != "Bearer new":
             raise graphql.GraphQLError("token expired", extensions={"code": "UNAUTHENTICATED"})
         return "Ada"

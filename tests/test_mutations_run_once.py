@@ -16,7 +16,7 @@ from aiographql.client import (
 )
 from executing import JSON, KINDS, RESPONSE, Executing, Kind, Tokens, client_of
 
-from graphql_prod import HTTPStatusError, ProductionClient, TransportError
+from graphql_prod import HTTPStatusError, ProductionClient, ProductionConfig, RetryPolicy, TransportError
 from graphql_prod.request_errors import is_request_error
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ async def test_a_transport_of_the_callers(raises: bool) -> None:
 class Twice(ProductionClient):
     """Somebody's own retry: a second call where the first was refused."""
 
-    async def query(self, *args: Any, **kwargs: Any) -> GraphQLResponse:
+    async def query(self, *args: Any, **kwargs: Any) -> Any:
         answer = await super().query(*args, **kwargs)
         if not answer.errors:
             return answer
@@ -378,9 +378,28 @@ async def test_a_call_of_several_parts(server: Executing) -> None:
             await server.stop()
         return {"Authorization": "Bearer old"}
 
-    client = Twice(server.url, validate=False, headers_provider=provider)
-    async with client.with_options(retry=client.config.retry.model_copy(update={"attempts": 1})) as view:
+    config = ProductionConfig(retry=RetryPolicy(attempts=1))
+    async with Twice(server.url, validate=False, headers_provider=provider, config=config) as client:
         with pytest.raises(TransportError) as caught:
-            await view.query_data_as("mutation { both }", dict)
+            await client.query_data_as("mutation { both }", dict)
     assert server.ran == {"both": 1}
+    assert getattr(caught.value, "may_have_executed", None) is True
+
+
+class Decoding(ProductionClient):
+    """Somebody's own query, which decodes on the way: a part with a part of its own."""
+
+    async def query(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs["request"] != "{ greeting }":
+            return await super().query(*args, **kwargs)
+        await self.query_data_as("mutation { both }", dict)
+        raise LookupError
+
+
+async def test_a_part_of_a_part(server: Executing) -> None:
+    """What ran in a part of a part is known to the whole."""
+    async with Decoding(server.url, validate=False, headers={"Authorization": "Bearer new"}) as client:
+        with pytest.raises(LookupError) as caught:
+            await client.query_data_as("{ greeting }", dict)
+    assert server.ran == {"both": 1, "notify": 1}
     assert getattr(caught.value, "may_have_executed", None) is True

@@ -55,14 +55,11 @@ async def token() -> dict[str, str]:
 async def test_query_data_as(server: ScriptedServer, backend: Backend, provider: Any, named: str) -> None:
     """Decoding is a part of the operation: a retry that fits into its own total is begun."""
     server.script(late(Answer.page(503)))
-    request: GraphQLRequest | str = REPORT
-    operation = None
-    if named != "document":
-        request = f"{REPORT} query Other {{ counter }}"
+    both = f"{REPORT} query Other {{ counter }}"
+    request: GraphQLRequest | str = REPORT if named == "document" else both
     if named == "request":
-        request = GraphQLRequest(request, operation="Report")
-    elif named == "argument":
-        operation = "Report"
+        request = GraphQLRequest(both, operation="Report")
+    operation = "Report" if named == "argument" else None
     async with client_of(server.url, backend, "Report", headers_provider=provider) as client:
         assert await client.query_data_as(request, dict, operation=operation) == HELLO
     assert len(server.requests) == 2

@@ -7,7 +7,7 @@ from aiographql.client import GraphQLRequestException, GraphQLResponse
 from multidict import CIMultiDict
 
 from graphql_prod import HTTPStatusError
-from graphql_prod.schema.building import NoSchemaError
+from graphql_prod.errors import NoSchemaError
 from graphql_prod.schema.refusals import Refusal, refusal_of
 
 AUTH = frozenset({"UNAUTHENTICATED"})

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.loops import call_on
@@ -88,6 +88,12 @@ class Schemas:
         self._file: tuple[object, Built] | None = None
         self._memory = None if given is None else self._memory_of(given)
         """That of the known schema."""
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """What is known stays, in a child that was forked; nothing is on its way."""
+        flights, self._flights = self._flights, {}
+        return flights
 
     @property
     def age(self) -> float | None:
@@ -215,7 +221,9 @@ class Schemas:
             schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
             return schema
         loop = asyncio.get_running_loop()
-        flight = self._flights.get(loop) or self._begin(headers, background=False)
+        flight = self._flights.get(loop)
+        if flight is None or flight.task.done():  # done and not forgotten yet: cancelled before it began
+            flight = self._begin(headers, background=False)
         try:
             built = await flight.wait(call, self._client.host)
         finally:
@@ -242,7 +250,11 @@ class Schemas:
         loop = flight.task.get_loop()
         if self._flights.get(loop) is flight:
             del self._flights[loop]
-        if flight.task.done() and not flight.task.cancelled():
+        if not flight.task.done():
+            return
+        flight.call.done = True
+        flight.call.let_go()
+        if not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
     async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
@@ -257,8 +269,6 @@ class Schemas:
             return built
         finally:
             self._landed(flight)  # who comes now shall not join what is over
-            flight.call.done = True
-            flight.call.let_go()
 
     async def _uncancelled(self, headers: Mapping[str, str] | None) -> Built:
         try:

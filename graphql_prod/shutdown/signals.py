@@ -6,12 +6,15 @@ import asyncio
 import contextvars
 import functools
 import logging
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod import forks
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.loops import StartedTask
 from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
@@ -38,7 +41,17 @@ class SignalHandlers:
         self._received: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Future[object]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked signals do what they would do without us."""
+        kept = (self._loop, self._pulse, self._tasks)
+        relays, self._relays = self._relays, {}
+        self._received, self._loop, self._pulse, self._tasks = [], None, None, set()
+        for relay in relays.values():
+            relay.abandon()
+        return kept
 
     def install(self, signals: Iterable[int]) -> None:
         """Take over signals, on the loop that runs; again for the same ones does nothing.
@@ -104,11 +117,18 @@ class SignalHandlers:
     def _begin(self, number: int, deadline: float | None) -> None:
         what = "the shutdown begins" if deadline is None else "the shutdown is cut short"
         tell(logging.INFO, "%s: %s, %s", self.what, _name(number), what)
-        task = asyncio.ensure_future(self._shutdown(deadline))
+        task = StartedTask(self._see_through(deadline), loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Future[object]) -> None:
+    async def _see_through(self, deadline: float | None) -> None:
+        """A cancel, by a loop that ends, leaves no time and is no reason to leave the shutdown behind."""
+        try:
+            await self._shutdown(deadline)
+        except asyncio.CancelledError:
+            await self._shutdown(0.0)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s: the shutdown failed with %s", self.what, type(error).__name__, exc_info=error)
@@ -142,8 +162,11 @@ class Relay:
         self.members: list[SignalHandlers] = []
         self._number = number
         self._came = False
+        self._process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # one that came in the moment of a fork
+            self.members = []
         self._forget_the_dead()
         if not self.members:
             self._stand_aside(frame)
@@ -164,6 +187,12 @@ class Relay:
         if came and _is_a_programs_own(self.before):
             # By the loop: what it raises shall end the program, as it would have without us.
             asyncio.get_running_loop().call_soon(self.before, self._number, None)
+
+    def abandon(self) -> None:
+        """In a child that was forked: the handler that was there is back, and nobody is left."""
+        self.members, self._came = [], False
+        if self._is_in_place():
+            signal.signal(self._number, self.before)
 
     def _is_in_place(self) -> bool:
         current: object = signal.getsignal(self._number)

@@ -5,7 +5,6 @@ The one border at which exceptions of the websockets library are translated.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import sys
@@ -18,11 +17,11 @@ from graphql_prod.errors import ConfigurationError
 from graphql_prod.faults import Fault, status_of
 from graphql_prod.outcomes import reason_of
 from graphql_prod.retry import Reach
+from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.verdict import TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
 _NO_HTTP = Fault(
     Reach.AMBIGUOUS,
@@ -55,21 +54,34 @@ _OTHER = Fault(
     "could not be asked over a WebSocket",
     "The cause of this error says more.",
 )
+# websockets names the protocol in its texts alone.
+_UNOFFERED = "unsupported subprotocol: "
+_SEVERAL = "multiple values: "
 
 
-@contextlib.contextmanager
-def translating(*, proxied: bool = False) -> Iterator[None]:
+class translating:  # noqa: N801 -- reads as what it does
     """Raise what the exception of an upgrade means; itself where it says that already.
+
+    No generator: that would write to an exception that passes through, and there are frozen ones.
 
     :param proxied: whether the connection is made through a proxy.
     """
-    try:
-        yield
-    except Exception as error:
-        meant = translated(error, proxied=proxied)
-        if meant is error:
-            raise
-        raise meant from meant.__cause__
+
+    __slots__ = ("_proxied",)
+
+    def __init__(self, *, proxied: bool = False) -> None:
+        self._proxied = proxied
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            meant = translated(error, proxied=self._proxied)
+            if meant is not error:
+                raise meant from meant.__cause__
 
 
 def translated(error: Exception, *, proxied: bool = False) -> Exception:
@@ -122,6 +134,11 @@ def _of_handshake(error: Exception, kinds: ModuleType) -> Exception:
         return ConnectionResetError("the connection ended before the upgrade was answered")
     if isinstance(error, kinds.InvalidMessage | kinds.SecurityError):
         return HandshakeError(_NO_HTTP)
+    if isinstance(error, kinds.NegotiationError) and (chosen := str(error).partition(_UNOFFERED))[1]:
+        return UnofferedError(chosen[2])
+    if isinstance(error, kinds.InvalidHeader) and error.name.lower() == "sec-websocket-protocol":
+        several = (error.value or "").partition(_SEVERAL)
+        return UnofferedError(several[2])  # else it is no name
     if isinstance(error, kinds.InvalidHandshake):  # headers, extensions, protocols: all are about a 101
         return HandshakeError(_NO_WEBSOCKET, str(error))
     return HandshakeError(_OTHER)

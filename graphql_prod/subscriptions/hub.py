@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import sys
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MethodType
+from typing import TYPE_CHECKING, Protocol
 
+from graphql_prod import clock, forks
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.subscriptions.line import Line
 from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
+from graphql_prod.subscriptions.payload import is_provider
 from graphql_prod.subscriptions.protocol import Parsed
+from graphql_prod.subscriptions.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,9 +32,15 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Credentials
     from graphql_prod.session import Session, Sessions
     from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.telemetry.observer import Observer
     from graphql_prod.wire import Wire
+
+logger = logging.getLogger("graphql_prod")
+
+# Seconds for which a renewal that did not help is not asked for again.
+IN_VAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class Wish:
     endpoint: str = field(repr=False)
     request: GraphQLRequest
     protocols: tuple[str, ...]
-    payload: Mapping[str, Any] | None = field(repr=False)
+    payload: Payload | PayloadProvider | None = field(repr=False)
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
@@ -68,6 +79,9 @@ class Reader(Protocol):
     def is_caller(self) -> bool:
         """Whether it is this reader's own code that is running."""
 
+    def disown(self) -> object:
+        """In a child that was forked: it has ended, nothing is done for that. Returns what was its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -82,6 +96,7 @@ class Ground:
     observer: Observer
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
+    auth_error_codes: frozenset[str] = frozenset()
 
     def over_websockets(self, session: GraphQLSession | None) -> bool:
         """Whether a socket is one of the websockets library; a session given for it decides."""
@@ -109,6 +124,7 @@ class Hub:
         self.ground = ground
         self.parsed = Parsed(ground.serializer)
         self.policy = policy
+        self.refusals = Refusals(policy.refused_close_codes, policy.refused_words, ground.auth_error_codes)
         self.limit = limit
         self.changed = changed
         self.draining = False
@@ -121,6 +137,20 @@ class Hub:
         self.drained = 0
         self.cut_off = 0
         self._shared: dict[object, Line] = {}
+        self._joined = False
+        self.transport_is_the_parents = False
+        """Whether the client's transport was used before this process was forked, and so is not closed."""
+        self._in_vain: list[tuple[float, tuple[object, object]]] = []
+        """When renewals did not help, and of which providers."""
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked: nobody is subscribed there."""
+        kept = (self.lines, self._shared, [(reader, reader.disown()) for reader in self.readers])
+        self.transport_is_the_parents = self._joined
+        self.lines, self.readers, self._shared = set(), set(), {}
+        self.draining, self.drained, self.cut_off = False, 0, 0
+        return kept
 
     def join(
         self, wish: Wish, name: str | None = None, *, again: bool = False, control: bool = False
@@ -145,12 +175,13 @@ class Hub:
         member = Member(line, key, name, wish.request, self.policy, wish.resume, control=control)
         member.watch = watch
         line.join(member)
+        self._joined = True
         return member
 
     def _line(self, wish: Wish) -> Line:
         share = self._key(wish) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
-        if line is None:
+        if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
             self._require_room(wish)
             line = Line(self, self._opener(wish), share)
             self.lines.add(line)
@@ -176,12 +207,18 @@ class Hub:
             wish.endpoint,
             wish.protocols,
             frozenset(wish.request.headers.items()),
-            self.ground.serializer.dumps(wish.payload),
+            self._payload_key(wish.payload),
             id(wish.session),
             id(wish.transport),
         )
 
-    def _require_room(self, wish: Wish) -> None:
+    def _payload_key(self, payload: Payload | PayloadProvider | None) -> object:
+        if not is_provider(payload):
+            return self.ground.serializer.dumps(payload)
+        # A method is made anew each time that it is named; the line keeps the object of any other id.
+        return payload if isinstance(payload, MethodType) else id(payload)
+
+    def _require_room(self, wish: Wish | Opener) -> None:
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
                 f"The client has no WebSocket left for another subscription: pool.subscriptions={self.limit} "
@@ -198,7 +235,7 @@ class Hub:
                 "share sockets (subscriptions.share_connection)."
             )
 
-    def _room_of_a_callers(self, wish: Wish) -> int | None:
+    def _room_of_a_callers(self, wish: Wish | Opener) -> int | None:
         """How many sockets a caller's session has room for beside calls; None where that is no question."""
         given = wish.session or self.ground.sessions.given
         connector = getattr(given, "connector", None)
@@ -215,6 +252,60 @@ class Hub:
         """Let nobody join a line any more."""
         if line.key is not None and self._shared.get(line.key) is line:
             del self._shared[line.key]
+
+    # Credentials that are refused to one subscription, on a line that others share.
+
+    def is_superseded(self, line: Line) -> bool:
+        """Whether another line takes those that come, since this one's credentials have grown old."""
+        return self._shared.get(line.key, line) is not line
+
+    def move(self, member: Member) -> bool:
+        """Put a subscription on a line with newer credentials; False if there is no room for another.
+
+        The line takes those that come, too.
+        """
+        line = member.line
+        newer = self._shared.get(line.key, line)
+        if newer is line:
+            try:
+                self._require_room(line.opener)
+            except SubscriptionLimitError as error:
+                logger.warning("%s: the credentials of a subscription are not renewed: %s", line.host, error)
+                return False
+            newer = line.renewed()
+            self.lines.add(newer)
+            self._shared[line.key] = newer
+            self.tell_renewal(line, "its answer to a subscription says so")
+        member.refused()
+        line.leave(member)
+        member.line = newer
+        newer.join(member)
+        return True
+
+    def renewed_in_vain(self, line: Line) -> None:
+        """Credentials were renewed, and refused to a subscription all the same."""
+        now = clock.monotonic()
+        self._in_vain = [each for each in self._in_vain if now - each[0] < IN_VAIN]
+        self._in_vain.append((now, line.opener.renews))
+        if line.elder is not None and not line.elder.over and self._shared.get(line.key) is line:
+            self._shared[line.key] = line.elder  # its credentials are as good
+
+    def is_in_vain(self, opener: Opener) -> bool:
+        """Whether a renewal has just not helped, and nobody has renewed the credentials since."""
+        now = clock.monotonic()
+        return not opener.outdated and any(
+            now - then < IN_VAIN and renews[0] is opener.renews[0] and renews[1] is opener.renews[1]
+            for then, renews in self._in_vain
+        )
+
+    def tell_renewal(self, line: Line, evidence: str) -> None:
+        """Log why new credentials are asked for."""
+        logger.warning(
+            "%s refused the credentials (%s); new ones are asked for",
+            line.host,
+            evidence,
+            extra={"host": line.host, "reason": evidence},
+        )
 
     def ended(self, line: Line) -> None:
         """A line has ended, its socket with it."""

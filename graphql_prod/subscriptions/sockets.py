@@ -10,6 +10,7 @@ import aiohttp
 
 from graphql_prod.byte_clock import TappedResponse, seconds_since_data
 from graphql_prod.subscriptions.handshake import translating
+from graphql_prod.subscriptions.offer import offering
 from graphql_prod.subscriptions.verdict import SocketClosed
 from graphql_prod.upgrades import connect_websockets, ws_url
 
@@ -79,7 +80,7 @@ class AiohttpSocket:
         protocols: Sequence[str],
         max_bytes: int | None,
     ) -> AiohttpSocket:
-        with translating():
+        with translating(), offering(session, protocols):
             ws = await session.ws_connect(
                 ws_url(url),
                 headers=headers,
@@ -117,7 +118,7 @@ class AiohttpSocket:
 
     def _ended(self) -> SocketClosed:
         code = self._ws.close_code
-        return SocketClosed(None if code == 1006 else code)
+        return SocketClosed(None if code == 1006 else code, ours=True)
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
@@ -216,7 +217,7 @@ def _closed(code: int, reason: str | None) -> SocketClosed:
     if code in _NEVER_SENT or code >= 5000:
         # websockets refuses these too, aiohttp does not.
         return SocketClosed(1002, f"invalid close code {code}", ours=True)
-    return SocketClosed(None if code in (0, 1005) else code, reason or None)
+    return SocketClosed(None if code in (0, 1005) else code, reason or None, ours=False)
 
 
 class StockSocket:

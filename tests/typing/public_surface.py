@@ -13,6 +13,7 @@ import tenacity
 from aiographql.client import (
     GraphQLClient,
     GraphQLClientException,
+    GraphQLIntrospectionException,
     GraphQLRequest,
     GraphQLRequestException,
     GraphQLSubscription,
@@ -31,6 +32,7 @@ from graphql_prod import (
     PRODUCTION,
     PRODUCTION_CLOSED,
     STANDARD,
+    CallError,
     ClientClosedError,
     ClientStats,
     ConfigurationError,
@@ -38,6 +40,7 @@ from graphql_prod import (
     HealthPolicy,
     HTTPStatusError,
     InvalidResponseError,
+    NoSchemaError,
     PoolPolicy,
     PoolStats,
     Problem,
@@ -306,7 +309,23 @@ def failing(
     limit: SubscriptionLimitError,
     told: SubscriptionErrorEvent,
     configuration: ConfigurationError,
+    schema: NoSchemaError,
 ) -> None:
+    family: list[CallError] = [
+        status,
+        invalid,
+        timeout,
+        transport,
+        closed,
+        ended,
+        limit,
+        configuration,
+        schema,
+    ]
+    introspection: GraphQLIntrospectionException = schema
+    _ = family, introspection
+    assert_type(schema.codes, frozenset[str])
+    assert_type(invalid.retry_after, float | None)
     request_errors: list[GraphQLRequestException] = [status, invalid]
     transport_errors: list[GraphQLTransportException] = [timeout, transport]
     all_errors: list[GraphQLClientException] = [
