@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from aiographql.client.exceptions import GraphQLTransportException
+from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from graphql_prod.exchange import (
@@ -155,6 +156,14 @@ _TOO_LARGE = Fault(
     "Ask for less, or raise max_response_bytes.",
 )
 
+# Before 3.14.2 aiohttp does not stop at our limit within one piece, but at 32 MiB of its own.
+_TOO_LARGE_A_PIECE = Fault(
+    Reach.FINAL,
+    "response too large",
+    "sent more than max_response_bytes allows, or more in one piece than this version of aiohttp takes",
+    "Ask for less, or use aiohttp 3.14.2 or later.",
+)
+
 _LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
 _NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE, _SESSION_CLOSED)
 
@@ -269,7 +278,12 @@ def _about_url(chain: list[BaseException]) -> Fault | None:
 
 
 def _about_encoding(chain: list[BaseException]) -> Fault | None:
+    if _PIECE_TOO_LARGE is not None and any(isinstance(link, _PIECE_TOO_LARGE) for link in chain):
+        return _TOO_LARGE_A_PIECE
     return _ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
+
+
+_PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "DecompressSizeError", None)
 
 
 def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
