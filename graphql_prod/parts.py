@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
     from graphql_prod.config import OperationPolicy
-    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.store import Schemas
     from graphql_prod.session import Backend, Sessions
@@ -41,7 +40,6 @@ class Parts:
     transport: ProductionTransport
     hub: Hub
     codec: GraphQLCodec | None
-    credentials: Credentials | None
     schemas: Schemas
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.call import Subject
-    from graphql_prod.credentials import Credentials
+    from graphql_prod.credentials import Credentials, Given
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Budget
     from graphql_prod.session import Session, Sessions
@@ -53,7 +53,6 @@ class ProductionTransport(GraphQLTransport):
         budget: Budget | None,
         lifecycle: Lifecycle,
         custom: GraphQLTransport | None = None,
-        credentials: Credentials | None = None,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
@@ -64,7 +63,6 @@ class ProductionTransport(GraphQLTransport):
         self.observer: Observer | None = None
         self._lifecycle = lifecycle
         self._custom = custom
-        self._credentials = credentials
         self._static_headers = static_headers or {}
 
     async def request(
@@ -174,10 +172,10 @@ class ProductionTransport(GraphQLTransport):
         kwargs: dict[str, Any],
     ) -> GraphQLResponse:
         state: tenacity.RetryCallState | None = None
-        credentials, bare, refused = self._credentials, request, None
+        credentials, bare, refused = call.settings.credentials, request, None
         while True:
             if credentials is not None:
-                request, generation = await self._authorized(call, credentials, bare, refused)
+                request, given = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             sent_before = call.sent
             attempt: Attempt | None
@@ -195,7 +193,7 @@ class ProductionTransport(GraphQLTransport):
                 attempt = of_answer(response, _exchange(call), call, self.host)
             call.status, call.exchange = _exchange(call).status, None
             if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
-                refused = generation
+                refused = given
                 call.sent = sent_before  # what was refused was not executed
                 self._tell_refusal(call, attempt)
                 continue
@@ -220,24 +218,15 @@ class ProductionTransport(GraphQLTransport):
         )
 
     async def _authorized(
-        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: int | None
-    ) -> tuple[GraphQLRequest, int]:
+        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: Given | None
+    ) -> tuple[GraphQLRequest, Given]:
         """The request with the provider's headers over the client's own, under the view's and the call's."""
         limit = call.remaining
-        headers, generation = await self.ask(credentials, refused, None if limit == inf else limit)
-        return request.copy(headers=provided(headers, request.headers, self._static_headers)), generation
-
-    async def ask(
-        self, credentials: Credentials, refused: int | None, limit: float | None
-    ) -> tuple[Mapping[str, str], int]:
-        """The provider's headers and their generation.
-
-        :raises TransportError: the provider failed.
-        """
         try:
-            return await credentials.headers(refused, limit)
+            given = await credentials.headers(refused, None if limit == inf else limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__
+            raise provider_failed(self.host, error) from error.__cause__ or error
+        return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
 
     async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
         async with asyncio.timeout(limit):

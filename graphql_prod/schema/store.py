@@ -14,6 +14,7 @@ from graphql import get_introspection_query
 
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
+from graphql_prod.credentials import CalledItselfError, provider_failed
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from graphql import GraphQLSchema
 
     from graphql_prod.call import Call, CallSettings
+    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
     from graphql_prod.schema.policy import SchemaPolicy
@@ -53,7 +55,8 @@ class Schemas:
 
     :ivar known: the schema in use, or None.
     :ivar due: when it has to be asked for anew, on the clock in use.
-    :ivar fetch: the client's ``introspect``, which may be somebody's own.
+    :ivar fetch: the client's ``introspect``, which may be somebody's own; with whose credentials, if not
+        with the client's.
     :ivar guard: runs something as a call, within its deadline.
     """
 
@@ -211,7 +214,9 @@ class Schemas:
             schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
             return schema
         loop = asyncio.get_running_loop()
-        flight = self._flights.get(loop) or self._begin(headers, background=False)
+        flight = self._flights.get(loop)
+        self._refuse_a_provider(settings.credentials if flight is None else flight.credentials)
+        flight = flight or self._begin(headers, settings.credentials, background=False)
         try:
             built = await flight.wait(call, self._client.host)
         finally:
@@ -221,16 +226,27 @@ class Schemas:
                 flight.task.cancel()
         return built.schema
 
+    def _refuse_a_provider(self, credentials: Credentials | None) -> None:
+        """Refuse who would wait for a flight that waits for the headers which they are to bring."""
+        if credentials is not None and credentials.asking:
+            itself = CalledItselfError()
+            raise provider_failed(self._client.host, itself) from itself
+
     def _refresh(self) -> None:
         """Begin to ask for the schema anew, unless that is under way."""
         if asyncio.get_running_loop() not in self._flights and self._client.state == "open":
-            self._begin(None, background=True)
+            self._begin(None, None, background=True)
 
-    def _begin(self, headers: Mapping[str, str] | None, *, background: bool) -> Flight:
-        loop, work = asyncio.get_running_loop(), partial(self._fly, headers)
+    def _begin(
+        self, headers: Mapping[str, str] | None, credentials: Credentials | None, *, background: bool
+    ) -> Flight:
+        loop, credentials = asyncio.get_running_loop(), credentials or self._settings.credentials
+        work = partial(self._fly, headers, credentials)
         for ended in [each for each in list(self._flights) if each.is_closed()]:
             self._flights.pop(ended, None)
-        flight = self._flights[loop] = Flight(self._settings, self._client, work, background=background)
+        flight = self._flights[loop] = Flight(
+            self._settings, self._client, work, credentials, background=background
+        )
         flight.task.add_done_callback(lambda _: self._landed(flight))
         return flight
 
@@ -241,9 +257,11 @@ class Schemas:
         if flight.task.done() and not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
-    async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
+    async def _fly(
+        self, headers: Mapping[str, str] | None, credentials: Credentials | None, flight: Flight
+    ) -> Built:
         try:
-            built = await flight.limited(self._uncancelled(headers), self._client.host)
+            built = await flight.limited(self._uncancelled(headers, credentials), self._client.host)
         except Exception as error:
             flight.call.tell(error)
             self._failed(error, flight.call)
@@ -256,9 +274,9 @@ class Schemas:
             flight.call.done = True
             flight.call.let_go()
 
-    async def _uncancelled(self, headers: Mapping[str, str] | None) -> Built:
+    async def _uncancelled(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         try:
-            return await self._obtained(headers)
+            return await self._obtained(headers, credentials)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -267,10 +285,10 @@ class Schemas:
                 "The introspection was cancelled by something it waited for"
             ) from error
 
-    async def _obtained(self, headers: Mapping[str, str] | None) -> Built:
+    async def _obtained(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         if self.policy.file is not None:
             return await self.worker.run(partial(self._read, self.policy.file))
-        schema = await self.fetch(None if headers is None else dict(headers))
+        schema = await self.fetch(None if headers is None else dict(headers), credentials)
         return building.Built(schema, self._fingerprints.get(schema))
 
     def _read(self, path: Path) -> Built:

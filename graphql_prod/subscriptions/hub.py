@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import sys
 import uuid
@@ -43,6 +44,7 @@ class Wish:
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
+    credentials: Credentials | None = None
 
     def to(self, endpoint: str, session: GraphQLSession | None) -> Wish:
         """The same, at another address, or over another session."""
@@ -76,7 +78,6 @@ class Ground:
     sessions: Sessions
     wire: Wire
     serializer: GraphQLSerializer
-    credentials: Credentials | None
     static_headers: Mapping[str, str]
     provider_limit: float | None
     observer: Observer
@@ -137,40 +138,50 @@ class Hub:
         watch = self.ground.observer.subscription(wish.request)
         try:
             with contextlib.nullcontext() if watch is None else watch.current():
+                context = contextvars.copy_context()
                 line = self._line(wish)
         except BaseException as error:
             if watch is not None:
                 watch.end(error)
             raise
-        member = Member(line, key, name, wish.request, self.policy, wish.resume, control=control)
+        member = Member(line, key, name, wish, self.policy, context, control=control)
         member.watch = watch
         line.join(member)
         return member
 
     def _line(self, wish: Wish) -> Line:
-        share = self._key(wish) if self.policy.share_connection else None
+        opener = Opener(self.ground, wish)
+        share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
         if line is None:
             self._require_room(wish)
-            line = Line(self, self._opener(wish), share)
+            line = Line(self, opener, share)
             self.lines.add(line)
             if share is not None:
                 self._shared[share] = line
         return line
 
-    def _opener(self, wish: Wish) -> Opener:
-        return Opener(
-            self.ground,
-            wish.endpoint,
-            wish.request,
-            wish.protocols,
-            wish.payload,
-            wish.session,
-            wish.transport,
-        )
+    def reidentify(self, line: Line, identity: object) -> None:
+        """A shared line goes on with other credentials: only who has the same may join it from now on."""
+        if line.key is None or line.key[-1] == identity:
+            return
+        self.forget(line)
+        line.key = (*line.key[:-1], identity)
+        self._shared.setdefault(line.key, line)
 
-    def _key(self, wish: Wish) -> object:
-        """What subscriptions on one socket must have in common."""
+    def move(self, member: Member) -> None:
+        """Give a member of a shared line that has other credentials now a line where they fit."""
+        before = member.line
+        before.members.pop(member.key)
+        try:
+            member.line = member.context.copy().run(self._line, member.wish)
+        except Exception as error:  # noqa: BLE001 -- no room, or a provider that fails: it is this one's end
+            member.end(error)
+            return
+        member.line.take_over(member, before)
+
+    def _key(self, wish: Wish) -> tuple[object, ...]:
+        """What subscriptions on one socket must have in common, besides what their provider gives them."""
         return (
             asyncio.get_running_loop(),
             wish.endpoint,

@@ -86,7 +86,7 @@ class Line:
         "task",
     )
 
-    def __init__(self, hub: Hub, opener: Opener, key: object | None) -> None:
+    def __init__(self, hub: Hub, opener: Opener, key: tuple[object, ...] | None) -> None:
         self.hub = hub
         self.key = key
         self.members: dict[str, Member] = {}
@@ -136,15 +136,25 @@ class Line:
 
     # What members do; nothing of it awaits.
 
-    def join(self, member: Member) -> None:
-        """Take a subscription on; it begins at once if a socket is open."""
+    def join(self, member: Member, missed: SubscriptionGap | None = None) -> None:
+        """Take a subscription on; it begins at once if a socket is open.
+
+        :param missed: what it has missed, where it comes from another line.
+        """
         self.members[member.key] = member
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
         if self._socket is not None and self._ack is not None:
-            member.acknowledged(SubscriptionGap(), self._ack)
-            self._begin_start(self._socket, [(member, False)])
+            again = member.established
+            member.acknowledged(missed or SubscriptionGap(), self._ack)
+            self._begin_start(self._socket, [(member, again)])
+
+    def take_over(self, member: Member, before: Line) -> None:
+        """Go on with a subscription whose connection was lost by another line."""
+        if not self.members:
+            self._lost, self._begun, self._tried = before._lost, before._begun, before._tried - 1
+        self.join(member, before._missed())
 
     def leave(self, member: Member) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
@@ -279,7 +289,7 @@ class Line:
                 self.task.cancel()  # a transport of the caller's that goes on waiting all the same
 
     async def _connect(self) -> None:
-        headers = await self._opener.headers()
+        headers = await self._headers()
         hello = self._opener.dumps(self._opener.init(headers))
         socket: Socket | None = None
         try:
@@ -297,6 +307,17 @@ class Line:
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
         self._begin(socket, ack)
+
+    async def _headers(self) -> dict[str, str]:
+        """The headers for the next socket; who has other credentials by now goes elsewhere."""
+        first, *others = self.members.values()
+        headers = await self._opener.headers(first.context)
+        if self.shared and self._opener.changed:
+            for member in others:
+                if not self._opener.fits(member.context):
+                    self.hub.move(member)
+            self.hub.reidentify(self, self._opener.identity())
+        return headers
 
     def _no_ack(self, *, upgraded: bool) -> SilenceError:
         what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
@@ -338,11 +359,9 @@ class Line:
         self._begin_start(socket, together)
 
     def _gap(self) -> SubscriptionGap:
+        gap = self._missed()
         if self._lost is None:
-            return SubscriptionGap()
-        lost = self._lost
-        down_for = clock.monotonic() - self._begun
-        gap = SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
+            return gap
         self.hub.reconnects += 1
         logger.info(
             "%s: connected again after %.2f s (attempts: %d, subscriptions: %d)",
@@ -353,6 +372,13 @@ class Line:
             extra={"host": self.host, "down_for": gap.down_for, "attempts": gap.attempts},
         )
         return gap
+
+    def _missed(self) -> SubscriptionGap:
+        lost = self._lost
+        if lost is None:
+            return SubscriptionGap()
+        down_for = clock.monotonic() - self._begun
+        return SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
 
     def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
         self._starts.post(self._start(socket, members))

@@ -15,9 +15,10 @@ from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, start_message
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLRequest
+    from contextvars import Context
 
     from graphql_prod.subscriptions.events import SubscriptionGap
+    from graphql_prod.subscriptions.hub import Wish
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -40,6 +41,7 @@ class Member:
     :ivar established: whether its line has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
     :ivar failures: attempts to connect since it joined, until it is established.
+    :ivar context: that of whoever subscribed.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Member:
         "_request",
         "_resume",
         "_started",
+        "context",
         "control",
         "established",
         "failures",
@@ -56,6 +59,7 @@ class Member:
         "name",
         "subscribed",
         "watch",
+        "wish",
     )
 
     def __init__(
@@ -63,9 +67,9 @@ class Member:
         line: Line,
         key: str,
         name: str,
-        request: GraphQLRequest,
+        wish: Wish,
         policy: SubscriptionPolicy,
-        resume: Resume | None,
+        context: Context,
         *,
         control: bool,
     ) -> None:
@@ -78,8 +82,10 @@ class Member:
         self.subscribed = False
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
-        self._request = request
-        self._resume = resume
+        self.wish = wish
+        self.context = context
+        self._request = wish.request
+        self._resume = wish.resume
         self._last: Message | None = None
         self._started: asyncio.Future[None] | None = None
 

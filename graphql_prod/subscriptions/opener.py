@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphql_prod.config import host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed
@@ -14,13 +14,13 @@ from graphql_prod.telemetry.observer import inject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import Context
 
-    from aiographql.client import GraphQLRequest
     from aiographql.client.serializer import GraphQLSerializer
-    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
+    from graphql_prod.credentials import Given
     from graphql_prod.session import Session
-    from graphql_prod.subscriptions.hub import Ground
+    from graphql_prod.subscriptions.hub import Ground, Wish
     from graphql_prod.subscriptions.sockets import Socket
 
 
@@ -28,11 +28,13 @@ class Opener:
     """Opens the sockets of one line.
 
     :ivar renewable: whether refused credentials can be exchanged for others.
+    :ivar changed: whether the last headers of a sync provider differ from those before.
     """
 
     __slots__ = (
+        "_credentials",
         "_endpoint",
-        "_generation",
+        "_given",
         "_ground",
         "_held",
         "_payload",
@@ -40,57 +42,93 @@ class Opener:
         "_request",
         "_session",
         "_transport",
+        "_unused",
+        "changed",
         "host",
         "protocols",
         "renewable",
         "serializer",
     )
 
-    def __init__(
-        self,
-        ground: Ground,
-        endpoint: str,
-        request: GraphQLRequest,
-        protocols: tuple[str, ...],
-        payload: Mapping[str, Any] | None,
-        session: GraphQLSession | None,
-        transport: GraphQLSubscriptionTransport | None,
-    ) -> None:
-        self.host = host_of(http_url(endpoint))
-        self.protocols = protocols
+    def __init__(self, ground: Ground, wish: Wish) -> None:
+        self.host = host_of(http_url(wish.endpoint))
+        self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
-        self.renewable = ground.credentials is not None
+        self.renewable = wish.credentials is not None
+        self.changed = False
         self._ground = ground
-        self._endpoint = endpoint
-        self._request = request
-        self._payload = payload
-        self._session = session
-        self._transport = transport
+        self._credentials = wish.credentials
+        self._endpoint = wish.endpoint
+        self._request = wish.request
+        self._payload = wish.payload
+        self._session = wish.session
+        self._transport = wish.transport
         self._held: Session | None = None
-        self._generation = 0
-        self._refused: int | None = None
+        self._given: Given | None = None
+        """What the provider gave last."""
+        self._unused = False
+        """Whether no attempt has been made with it yet."""
+        self._refused: Given | None = None
 
-    async def headers(self) -> dict[str, str]:
+    def identity(self) -> object:
+        """What the provider makes of whoever runs this: only those for whom it is the same share a socket.
+
+        An async provider knows nothing of who asks. A sync one may, and is asked.
+
+        :raises TransportError: the provider failed.
+        """
+        credentials = self._credentials
+        if credentials is None:
+            return None
+        try:
+            credentials.refuse_itself()
+            if self._given is None:
+                self._given = credentials.given_now()
+                self._unused = self._given is not None
+        except ProviderError as error:
+            raise provider_failed(self.host, error) from error.__cause__ or error
+        if credentials.is_async or self._given is None:
+            return credentials
+        return credentials, frozenset(self._given.headers.items())
+
+    def fits(self, context: Context) -> bool:
+        """Whether a sync provider gives the same in somebody else's context."""
+        if self._credentials is None or self._given is None:
+            return True
+        try:
+            given = context.copy().run(self._credentials.given_now)
+        except ProviderError:
+            return False  # where it asks for itself it will hear why
+        return given is None or given.headers == self._given.headers
+
+    async def headers(self, context: Context) -> dict[str, str]:
         """The headers for the next attempt, the provider's among them.
 
+        :param context: that of a subscriber; a sync provider is asked in it.
         :raises TransportError: the provider failed.
         """
         sent = self._request.headers
         if self._ground.observer.tracer is not None:
             sent = inject(sent)  # the line's own context: that of the subscription that it was begun for
-        credentials = self._ground.credentials
+        credentials = self._credentials
         if credentials is None:
             return sent
+        before, given = self._given, self._given if self._unused else None
+        self._unused = False
         try:
-            fresh, self._generation = await credentials.headers(self._refused, self._ground.provider_limit)
+            if given is None:
+                given = context.copy().run(credentials.given_now, self._refused)
+            if given is None:
+                given = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__
-        self._refused = None
-        return {**sent, **provided(fresh, sent, self._ground.static_headers)}
+            raise provider_failed(self.host, error) from error.__cause__ or error
+        self._given, self._refused = given, None
+        self.changed = before is not None and not credentials.is_async and given.headers != before.headers
+        return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
 
     def renew(self) -> None:
         """What the last attempt was made with was refused."""
-        self._refused = self._generation
+        self._refused = self._given
 
     def init(self, headers: Mapping[str, str]) -> Message:
         """The first message of a connection."""

@@ -1,7 +1,7 @@
 """Many callers of one client, while the server takes another token every few calls.
 
-usage: provider_rotation.py STEPS ROTATIONS PORT. Writes how many calls were answered. A loop that stands still,
-or a call that never ends, ends the program with status 1.
+usage: provider_rotation.py STEPS ROTATIONS PORT. Writes how many calls were answered. A loop that stands
+still, or a call that never ends, ends the program with status 1.
 """
 
 from __future__ import annotations

@@ -204,12 +204,23 @@ async def ending(client: ProductionClient, mine: Mine) -> None:
     ProductionConfig(telemetry=TelemetryPolicy(document="sanitized", traces=False))
 
 
+def tokens(refresh: bool = False) -> dict[str, str]:
+    return {"Authorization": "renewed" if refresh else "known"}
+
+
+async def later_tokens() -> Mapping[str, str]:
+    return tokens()
+
+
 async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:
     assert_type(client.with_options(), ProductionClient)
     assert_type(mine.with_options(timeout=2.5, idempotent=True, headers=headers, validate=False), Mine)
     assert_type(mine.with_options(timeout="interactive").with_options(timeout=PROBE).greet(), str)
     assert_type(mine.with_options(retry=RetryPolicy(attempts=1)), Mine)
     assert_type(mine.with_options(retry=tenacity.AsyncRetrying()), Mine)
+    assert_type(mine.with_options(headers_provider=tokens, headers=headers), Mine)
+    assert_type(client.with_options(headers_provider=later_tokens), ProductionClient)
+    assert_type(client.with_options(headers_provider=None), ProductionClient)
     async with mine as entered:
         assert_type(entered, Mine)
 
@@ -337,6 +348,8 @@ async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -
     client.with_options(timeout=[])  # type: ignore[arg-type]
     client.with_options(retry=3)  # type: ignore[arg-type]
     client.with_options(idempotent="yes")  # type: ignore[arg-type]
+    client.with_options(headers_provider={"A": "b"})  # type: ignore[arg-type]
+    client.with_options(headers_provider=print)  # type: ignore[arg-type]
     client.with_options(retries=3)  # type: ignore[call-arg]
     client.config = anything  # type: ignore[misc]
     client.state = "open"  # type: ignore[misc]
