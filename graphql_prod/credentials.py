@@ -90,10 +90,10 @@ class _Asking:
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials: Credentials | None = credentials
-        within: _Asking | None = _ASKING.get()
+        within = _ASKING.get()
         while within is not None and within.credentials is None:
             within = within.within
-        self.within = within
+        self.within: _Asking | None = within
 
 
 _ASKING: ContextVar[_Asking | None] = ContextVar("graphql_prod_asking", default=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLSubscriptionEvent
 
+from graphql_prod.contexts import called_in
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, start_message
@@ -192,9 +192,7 @@ class Member:
     async def _resumed(self, resume: Resume) -> dict[str, Any]:
         last = None if self._last is None else self.event(self._last)
         try:
-            variables = resume(last, dict(self._request.variables))
-            if inspect.isawaitable(variables):
-                variables = await variables
+            variables = await called_in(self.context, resume, last, dict(self._request.variables))
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except (Exception, asyncio.CancelledError) as error:
