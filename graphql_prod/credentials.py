@@ -15,6 +15,7 @@ from opentelemetry import context as telemetry
 from opentelemetry import trace
 
 from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.renewals import Renewals
 
 Headers = Mapping[str, str]
 HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
@@ -115,6 +116,7 @@ class Credentials:
         after its first answer. That one was made in somebody's context: it is thrown away, not awaited.
     :ivar generation: counts renewals. An attempt that was refused with an older generation asks plainly:
         somebody else's renewal came in between, and one is enough for all.
+    :ivar renewals: those that did not help.
     """
 
     def __init__(self, provider: HeadersProvider) -> None:
@@ -129,6 +131,7 @@ class Credentials:
         """Callers whose headers were refused and who wait for a flight to end: the next one is a renewal."""
         self.is_async = _is_async(provider)
         self.generation = 0
+        self.renewals = Renewals()
 
     @property
     def asking(self) -> bool:
@@ -147,6 +150,10 @@ class Credentials:
         """
         if _ASKING.get() is not None and self.asking:
             raise CalledItselfError
+
+    def scope(self, given: Given) -> int | None:
+        """Whose credentials they are, as far as renewals go: a sync provider may have those of many users."""
+        return None if self.is_async else self.renewals.scope_of(given.headers)
 
     async def headers(self, refused: Given | None, limit: float | None) -> Given:
         """Headers for an attempt.
@@ -182,16 +189,18 @@ class Credentials:
         """
         if self.is_async:
             return None
-        if refused is not None and refused.generation < self.generation:
-            # A renewal came in between, which may have been another user's.
+        # Of renewals that came in between, all may have been other users'.
+        headers = None
+        if refused is None or refused.generation < self.generation:
             headers = self._asked_here({})
-            if headers is None or headers != refused.headers:
-                return None if headers is None else Given(headers, self.generation)
-        headers = self._asked_here({} if refused is None else self._renew)
-        if headers is None:
-            return None
-        self.generation += refused is not None
-        return Given(headers, self.generation)
+        if refused is not None and not self.is_async:
+            if headers is None or headers == refused.headers:
+                headers = self._asked_here(self._renew)
+                if headers is not None:
+                    self._renewed()
+            if headers is not None:
+                self.renewals.replaced(refused.headers, headers)
+        return None if headers is None else Given(headers, self.generation)
 
     def _asked_here(self, arguments: dict[str, Any]) -> Headers | None:
         asking = _Asking(self)
@@ -216,6 +225,10 @@ class Credentials:
             if _is_cancelled():
                 raise
             raise self._failed(error) from error
+
+    def _renewed(self) -> None:
+        self.generation += 1
+        self.renewals.begun()
 
     def _failed(self, error: BaseException) -> ProviderError:
         failed = ProviderError()
@@ -243,7 +256,8 @@ class Credentials:
         if not inspect.isawaitable(answer):  # it had headers at hand
             asking.credentials = None
             headers = _checked(answer)
-            self.generation += renews
+            if renews:
+                self._renewed()
             return Given(headers, self.generation)
         flying = self._fly(answer, asking, limit, renews=renews)
         # Not create_task(): an eager factory would run it before we know it.
@@ -273,7 +287,8 @@ class Credentials:
             raise self._failed(error) from error  # the provider's own affair: nobody cancelled the call
         finally:
             asking.credentials = None
-        self.generation += renews
+        if renews:
+            self._renewed()
         return Given(headers, self.generation)  # as of now: another flight may land before all have looked
 
     def _landed(self, answer: Awaitable[Headers], task: asyncio.Task[Given]) -> None:

@@ -9,7 +9,7 @@ from aiographql.client import GraphQLRequestException, GraphQLResponse
 from aiographql.client.exceptions import GraphQLTransportException
 from multidict import CIMultiDict
 
-from graphql_prod import faults
+from graphql_prod import faults, renewals
 from graphql_prod.config import target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.call import Call
     from graphql_prod.exchange import Exchange
+    from graphql_prod.renewals import Refusal
 
 EXCERPT = 200
 
@@ -54,6 +55,19 @@ def is_unauthenticated(attempt: Attempt | None, response: GraphQLResponse | None
         return False
     codes = (_code(error) for error in answer.json["errors"])
     return any(isinstance(code, str) and code in call.settings.auth_error_codes for code in codes)
+
+
+def refusal_of(attempt: Attempt | None, response: GraphQLResponse | None, call: Call) -> Refusal:
+    """What an answer refuses that is :func:`is_unauthenticated`."""
+    request, answer = call.request, response or (attempt and attempt.response)
+    query, name = ("", None) if request is None else (request.query, request.operationName)
+    if not answer or (attempt is not None and attempt.status == 401):
+        return renewals.of_status(query, name)
+    codes = call.settings.auth_error_codes
+    errors = (
+        error for error in answer.json["errors"] if isinstance(code := _code(error), str) and code in codes
+    )
+    return renewals.of_errors(errors, query, name)
 
 
 def is_answer(json: Any) -> bool:

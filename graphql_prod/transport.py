@@ -16,7 +16,8 @@ from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.documents import Operation, operation_name
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.headers import provided
-from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception
+from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception, refusal_of
+from graphql_prod.renewals import FRESH
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from graphql_prod.call import Subject
     from graphql_prod.credentials import Credentials, Given
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.renewals import Refusal
     from graphql_prod.retry import Budget
     from graphql_prod.session import Session, Sessions
     from graphql_prod.telemetry.observer import Observer
@@ -189,10 +191,16 @@ class ProductionTransport(GraphQLTransport):
             else:
                 if _is_clean(response, call):
                     call.status = None
+                    if credentials is not None and credentials.renewals.watching:
+                        _tell_answered(credentials, given, request)
                     return response
                 attempt = of_answer(response, _exchange(call), call, self.host)
             call.status, call.exchange = _exchange(call).status, None
-            if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
+            if (
+                credentials is not None
+                and is_unauthenticated(attempt, response, call)
+                and self._may_renewal_help(credentials, refusal_of(attempt, response, call), given, refused)
+            ):
                 refused = given
                 call.sent = sent_before  # what was refused was not executed
                 self._tell_refusal(call, attempt)
@@ -207,6 +215,25 @@ class ProductionTransport(GraphQLTransport):
             self.retries += 1
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
+
+    def _may_renewal_help(
+        self, credentials: Credentials, refusal: Refusal, given: Given, before: Given | None
+    ) -> bool:
+        """Whether to renew what was refused.
+
+        :param before: what was refused before, and then renewed; None if nothing was.
+        """
+        renewals, scope = credentials.renewals, credentials.scope(given)
+        if before is None:
+            return renewals.may_help(refusal, scope)
+        renewals.did_not_help(refusal, given.generation, scope)
+        logger.info(
+            "%s refuses renewed credentials too; for %g s no others are asked for on account of this",
+            self.host,
+            FRESH,
+            extra={"host": self.host, "kind": refusal.kind},
+        )
+        return False
 
     def _tell_refusal(self, call: Call, attempt: Attempt | None) -> None:
         refusal = attempt or Attempt(Reach.ANSWERED, "error code")
@@ -332,6 +359,11 @@ class ProductionTransport(GraphQLTransport):
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
         return await self._lifecycle.pause(wait)
+
+
+def _tell_answered(credentials: Credentials, given: Given, request: GraphQLRequest) -> None:
+    scope = credentials.scope(given)
+    credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
 
 
 def _reset(token: Token[Call | None]) -> None:

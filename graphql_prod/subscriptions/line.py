@@ -260,6 +260,7 @@ class Line:
         if clock.monotonic() - up_since >= self._policy.stable_after:
             self._backoff.forget()
             self._renewed = False
+            self._opener.proven = True
             self._reconnects = 0
         self._lost, self._begun, self._tried = loss, clock.monotonic(), 0
         for member in self.members.values():
@@ -505,7 +506,7 @@ class Line:
 
     def _sentence(self, loss: Loss) -> bool:
         """Judge every member; True if new credentials shall be tried."""
-        renewable = self._opener.renewable and not self._renewed
+        renewable = self._opener.may_renew(loss, renewed=self._renewed)
         renewing = False
         for member in list(self.members.values()):
             established = member.established

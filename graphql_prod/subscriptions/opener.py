@@ -8,6 +8,7 @@ from graphql_prod.config import host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
+from graphql_prod.renewals import of_socket
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
 from graphql_prod.telemetry.observer import inject
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from graphql_prod.session import Session
     from graphql_prod.subscriptions.hub import Ground, Wish
     from graphql_prod.subscriptions.sockets import Socket
+    from graphql_prod.subscriptions.verdict import Loss
 
 
 class Opener:
     """Opens the sockets of one line.
 
-    :ivar renewable: whether refused credentials can be exchanged for others.
+    :ivar proven: whether the last connection stayed up with what it was made with.
     :ivar changed: whether the last headers of a sync provider differ from those before.
     """
 
@@ -46,7 +48,7 @@ class Opener:
         "changed",
         "host",
         "protocols",
-        "renewable",
+        "proven",
         "serializer",
     )
 
@@ -54,7 +56,7 @@ class Opener:
         self.host = host_of(http_url(wish.endpoint))
         self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
-        self.renewable = wish.credentials is not None
+        self.proven = False
         self.changed = False
         self._ground = ground
         self._credentials = wish.credentials
@@ -122,9 +124,23 @@ class Opener:
                 given = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
             raise provider_failed(self.host, error) from error.__cause__ or error
-        self._given, self._refused = given, None
+        self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
         return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
+
+    def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
+        """Whether refused credentials can be exchanged for others that may be taken.
+
+        :param renewed: whether the lost connection was made with such ones.
+        """
+        credentials, given = self._credentials, self._given
+        if credentials is None or given is None or not loss.refused:
+            return credentials is not None and not renewed
+        refusal, scope = of_socket(loss.close_code, loss.status), credentials.scope(given)
+        if renewed:
+            credentials.renewals.did_not_help(refusal, given.generation, scope)
+            return False
+        return self.proven or credentials.renewals.may_help(refusal, scope)
 
     def renew(self) -> None:
         """What the last attempt was made with was refused."""
