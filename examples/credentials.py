@@ -1,7 +1,7 @@
 """Tokens that expire: a provider hands them out, and is asked for a new one when the server refuses the old.
 
-The server here accepts one token at a time, and changes it while twenty calls are under way. Then two users call,
-each with a provider of their own, and at last a token is read from a file that is exchanged meanwhile.
+The server here accepts one token at a time, and changes it while twenty calls are under way. Then two users
+call, each with a provider of their own, and at last a token is read from a file that is exchanged meanwhile.
 """
 
 from __future__ import annotations
