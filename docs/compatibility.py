@@ -42,11 +42,19 @@ PROXIES = """
 
 Before graphql-ws on ws; the configurations are in `tests/interop/proxies`.
 """
+GATEWAYS = """
+## Gateways
+
+Before two subgraphs, of which the second one asks for credentials; met directly, with both backends and with
+sessions of ours and of the caller's.
+"""
 
 PYTHON = ("aiographql-client", "aiohttp", "httpx", "httpx-aiohttp", "websockets")
 SERVERS_PYTHON = ("strawberry-graphql", "ariadne", "graphql-core", "uvicorn", "starlette")
 SERVERS_NODE = (
+    "@apollo/gateway",
     "@apollo/server",
+    "@apollo/subgraph",
     "@as-integrations/express5",
     "express",
     "graphql",
@@ -83,20 +91,23 @@ class Results:
                 self.notes[name.removeprefix("says: ")][facts[column]].add(value)
 
 
-def read(path: Path) -> tuple[Results, Results]:
-    """The matrix, and the proxies, of a run."""
-    matrix, proxies = Results(), Results()
+def read(path: Path) -> tuple[Results, Results, Results]:
+    """The matrix, the proxies, and the gateways of a run."""
+    matrix, proxies, gateways = Results(), Results(), Results()
     for case in ElementTree.parse(path).iter("testcase"):  # noqa: S314 -- our own file
         if any(each.get("name") == "rule" for each in case.iter("property")):
-            through = "test_interop_proxies" in case.get("classname", "")
-            (proxies if through else matrix).take(case, "via" if through else "peer")
-    return matrix, proxies
+            module = case.get("classname", "")
+            if "test_interop_proxies" in module:
+                proxies.take(case, "via")
+            else:
+                (gateways if "test_interop_gateway" in module else matrix).take(case, "peer")
+    return matrix, proxies, gateways
 
 
 def columns(results: Results) -> list[str]:
     """The columns that there are, in the order in which the tests have them."""
     known = ["strawberry", "ariadne", "apollo", "yoga", "graphql-ws", "subscriptions-transport-ws"]
-    known += ["nginx", "haproxy"]
+    known += ["nginx", "haproxy", "apollo-gateway"]
     found = {column for row in results.cells.values() for column in row}
     return [column for column in known if column in found]
 
@@ -152,11 +163,12 @@ def versions() -> str:
 
 def main() -> int:
     """Write the page."""
-    matrix, proxies = read(Path(sys.argv[1]))
+    matrix, proxies, gateways = read(Path(sys.argv[1]))
     page = [INTRO, MATRIX, matrix_of(matrix), SAYS, notes_of(matrix), PROXIES]
-    page += [matrix_of(proxies), notes_of(proxies), "## Versions\n", versions()]
+    page += [matrix_of(proxies), notes_of(proxies), GATEWAYS, matrix_of(gateways), notes_of(gateways)]
+    page += ["## Versions\n", versions()]
     (ROOT / "docs" / "compatibility.md").write_text("\n".join(page), encoding="utf-8")
-    return 1 if matrix.failed or proxies.failed else 0
+    return 1 if any(each.failed for each in (matrix, proxies, gateways)) else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from typing import Any
 
 from graphql_prod import ProductionConfig
 from graphql_prod.policy import Policy
-from graphql_prod.sources import DELIMITER, PREFIX
+from graphql_prod.setting_names import DELIMITER
+from graphql_prod.variables import PREFIX
 
 ROOT = Path(__file__).parent.parent
 

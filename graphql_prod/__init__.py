@@ -4,10 +4,12 @@ from graphql_prod._version import __version__
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import (
+    CallError,
     ClientClosedError,
     ConfigurationError,
     HTTPStatusError,
     InvalidResponseError,
+    NoSchemaError,
     Problem,
     RequestTimeoutError,
     SubscriptionClosedError,
@@ -18,6 +20,7 @@ from graphql_prod.header_files import headers_from_files
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
 from graphql_prod.pool import PoolPolicy
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import RetryBudget, RetryPolicy
 from graphql_prod.schema.policy import DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED, SchemaPolicy
 from graphql_prod.shutdown.coordinator import ShutdownCoordinator
@@ -37,12 +40,15 @@ __all__ = [
     "PRODUCTION",
     "PRODUCTION_CLOSED",
     "STANDARD",
+    "CallError",
     "ClientClosedError",
     "ClientStats",
     "ConfigurationError",
+    "GraphQLResponse",
     "HTTPStatusError",
     "HealthPolicy",
     "InvalidResponseError",
+    "NoSchemaError",
     "PoolPolicy",
     "PoolStats",
     "Problem",

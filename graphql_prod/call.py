@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from graphql_prod import clock
-from graphql_prod.documents import Operation, is_query
+from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
 from graphql_prod.retry import RetryPolicy, Schedule
@@ -36,8 +36,9 @@ class CallSettings:
 
     timeout: TimeoutPolicy
     schedule: Schedule
-    idempotent: bool = False
-    headers: Mapping[str, str] | None = None
+    idempotent: bool | None = None
+    """Whether mutations are; None leaves it to the policy."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
     validate: bool | None = None
     auth_error_codes: frozenset[str] = frozenset()
     credentials: Credentials | None = None
@@ -52,6 +53,7 @@ class Call:
         "doing",
         "done",
         "exchange",
+        "executed",
         "fate",
         "last_error",
         "limit",
@@ -92,6 +94,8 @@ class Call:
         self.request: GraphQLRequest | None = None
         self.exchange: Exchange | None = None
         self.sent = False
+        self.executed = False
+        """True when a part of this call was a mutation that the server may have seen."""
         self.last_error: Exception | None = None
         self.told: Exception | None = None
         self.closing = False
@@ -114,16 +118,16 @@ class Call:
             request, name, _ = self.subject
         if request is not None and is_query(request.query, name or request.operationName):
             return Operation.QUERY
-        policy = self.settings.schedule.policy
-        marked = (
-            self.settings.idempotent or policy.mutations == "always" or policy.idempotency_header is not None
-        )
+        marked = self.settings.idempotent
+        if marked is None:
+            policy = self.settings.schedule.policy
+            marked = policy.mutations == "always" or policy.idempotency_header is not None
         return Operation.REPEATABLE if marked else Operation.MUTATION
 
     @property
     def may_have_executed(self) -> bool:
         """True when this call is a mutation and the server may have seen it."""
-        return self.reached and self.operation is not Operation.QUERY
+        return self.executed or (self.reached and self.operation is not Operation.QUERY)
 
     @property
     def reached(self) -> bool:
@@ -152,6 +156,7 @@ class Call:
     def absorb(self, part: Call) -> None:
         """Take over the facts of a query that is a part of this call."""
         if self.parts:
+            self.executed = self.executed or part.may_have_executed
             self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
             self.status = part.status
 
@@ -172,6 +177,8 @@ class Call:
         facts: dict[str, object] = {"elapsed": self.elapsed}
         if self.told is not error:
             facts |= {"attempts": self.attempts, "may_have_executed": self.may_have_executed}
+        elif self.executed:
+            facts["may_have_executed"] = True
         if self.parent is not None:
             self.parent.told = error
         for name, value in facts.items():
@@ -217,6 +224,9 @@ class Call:
     @property
     def consequence(self) -> str:
         """What a person should know of a mutation."""
+        nothing = None if self.executed else self._runs_nothing
+        if nothing is not None:
+            return f"{'' if self.reached else 'It was not sent. '}No part of it can run: {nothing}"
         if self.may_have_executed:
             return "The mutation may have been executed: look before you send it again."
         if self.request is None and self.subject is None:
@@ -224,6 +234,13 @@ class Call:
         if self.operation is Operation.QUERY:
             return "Nothing was changed by it."
         return "The mutation was not sent."
+
+    @property
+    def _runs_nothing(self) -> str | None:
+        request, name = self.request, None
+        if request is None and self.subject is not None:
+            request, name, _ = self.subject
+        return None if request is None else runs_nothing(request.query, name or request.operationName)
 
 
 _OVER = asyncio.timeout_at(None)
@@ -248,4 +265,6 @@ class Group:
         CURRENT.reset(self._token)
         if isinstance(error, Exception):
             self._call.tell(error)
+        if self._call.parent is not None:
+            self._call.parent.absorb(self._call)
         self._call.let_go()

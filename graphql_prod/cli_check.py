@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod.client import ProductionClient
+from graphql_prod.cli_source import add_source, client_of, no_warnings
 from graphql_prod.config import host_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.probe import Readiness
@@ -16,12 +15,14 @@ from graphql_prod.health.probe import Readiness
 if TYPE_CHECKING:
     import argparse
 
+    from graphql_prod.client import ProductionClient
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to its parser."""
     about = "ask the server once whether it answers; exit status 0 if it does, 1 if not"
     parser = commands.add_parser("check", help=about, description=about)
-    parser.add_argument("--config", metavar="FILE", help="a .toml, .json or .yaml file")
+    add_source(parser)
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="wait so long at most (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -29,12 +30,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> int:
     """Probe; exit status 0 when ready, else 1, also for settings that cannot work."""
-    logging.getLogger("graphql_prod").addHandler(logging.NullHandler())  # one line, and no warnings beside
     host: str | None = None
     try:
-        client = ProductionClient.from_config(options.config)
+        client = client_of(options)
         host = host_of(client.endpoint)
-        found = asyncio.run(_probed(client, options.timeout))
+        with no_warnings():  # one line says it all
+            found = asyncio.run(_probed(client, options.timeout))
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         found = Readiness(False, "the settings cannot work")

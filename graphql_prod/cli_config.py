@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from graphql_prod.cli_source import add_source, loaded
 from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.policy import Policy
-from graphql_prod.sources import load
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from graphql_prod.sources import Key
+    from graphql_prod.variables import Key
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to its parser."""
     about = "print the effective settings, redacted, with where each came from"
     parser = commands.add_parser("config", help=about, description=about)
-    parser.add_argument("--config", metavar="FILE", help="a .toml, .json or .yaml file")
+    add_source(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print them; exit status 2 if they cannot work."""
     try:
-        loaded = load(options.config)
+        found = loaded(options)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = [(".".join(key), shown, loaded.origin(key)) for key, shown in _rows(loaded.config)]
+    rows = [(".".join(key), shown, found.origin(key)) for key, shown in _rows(found.config)]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, origin in rows:
         print(f"{name:{first}}  {value:{min(second, 40)}}  # {origin}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
 import os
-import shutil
+import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiographql.client import GraphQLClientException
 from graphql import print_schema
 
+from graphql_prod.cli_source import add_source, loaded, no_warnings
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import host_of
 from graphql_prod.schema.building import introspected, no_schema
@@ -28,17 +30,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the command to its parser."""
     about = "ask the server for its schema and save it as SDL, for schema.file"
     parser = commands.add_parser("schema", help=about, description=about)
-    parser.add_argument("--config", metavar="FILE", help="a .toml, .json or .yaml file")
+    add_source(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="where to; default: standard output")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Introspect; exit status 0 when the schema is saved, else 1 with the reason on standard error."""
-    logging.getLogger("graphql_prod").addHandler(logging.NullHandler())  # the error says it all
     try:
-        client = ProductionClient.from_config(options.config)
-        schema = asyncio.run(_introspected(client))
+        # Not by from_config(): a schema.file that is missing is perhaps what shall be made.
+        config = loaded(options, required="endpoint").config
+        client = ProductionClient(str(config.endpoint), config=config)
+        with no_warnings():  # the error says it all
+            schema = asyncio.run(_introspected(client))
         text = (print_schema(schema) + "\n").encode()
         if options.output in (None, "-"):
             _print(text)
@@ -73,16 +77,29 @@ def _print(text: bytes) -> None:
 
 
 def _save(path: Path, text: bytes) -> None:
-    """Write a file at once: a program that reads it meanwhile finds the old one or the new one, whole."""
-    if path.exists() and not path.is_file():
-        path.write_bytes(text)
-        return
-    path = path.resolve()
-    draft = path.with_name(f".graphql_prod.{os.getpid()}")
+    """Write a file at once: a program that reads it meanwhile finds the old one or the new one, whole.
+
+    No link is followed: somebody else may have put it there. A new file is readable by its owner only; one
+    that is there keeps its mode.
+
+    :raises OSError: it cannot be written; the text names the file that was asked for.
+    """
+    draft = None
     try:
-        draft.write_bytes(text)
-        if path.exists():
-            shutil.copymode(path, draft)
-        draft.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(text)  # a device or a pipe
+            return
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link; name the file itself")  # noqa: TRY301 -- named below
+        handle, draft = tempfile.mkstemp(prefix=".graphql_prod.", dir=path.parent)
+        with open(handle, "wb") as file:
+            file.write(text)
+            if path.exists():
+                os.chmod(handle, stat.S_IMODE(path.lstat().st_mode))
+        os.replace(draft, path)
+        draft = None
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            os.unlink(draft)

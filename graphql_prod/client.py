@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from aiographql.client import GraphQLClient
-from aiographql.client.serializer import DefaultSerializer
 from aiographql.client.subscription import (
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
     GRAPHQL_WS_PROTOCOL,
@@ -24,23 +23,29 @@ from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
     Parts,
     effective,
+    refuse_subscription,
     require_agreement,
     require_callable,
+    require_protocols,
     require_subscription,
     require_texts,
+    settings_of,
 )
+from graphql_prod.reading import TolerantSerializer
 from graphql_prod.request import prepared
 from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
-from graphql_prod.schema.store import Schemas, introspection
+from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
 from graphql_prod.session import Sessions
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
+from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import stream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
+from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +55,6 @@ if TYPE_CHECKING:
     from aiographql.client import (
         GraphQLCodec,
         GraphQLRequest,
-        GraphQLResponse,
         GraphQLSubscription,
         GraphQLSubscriptionEvent,
         GraphQLTransport,
@@ -63,12 +67,14 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.health.probe import Readiness
     from graphql_prod.lifecycle import State
+    from graphql_prod.response import GraphQLResponse
     from graphql_prod.session import Backend
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.stats import ClientStats
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.payload import PayloadProvider
 
 T = TypeVar("T")
 
@@ -81,6 +87,10 @@ class ProductionClient(GraphQLClient):
 
     :param config: settings; arguments given beside it win over what it says.
     :param backend: ``"aiohttp"`` or ``"httpx"``; None leaves it to the config, the session, else aiohttp.
+    :param timeout: a policy, a preset's name, or a number: the total in seconds; in place of the config's
+        group. An operation's own group comes before it. None leaves it to the config.
+    :param retry: a policy or a tenacity object, likewise; the latter keeps what the config's policy says of
+        mutations, statuses, codes and the budget.
     :param headers_provider: a sync or async callable that returns headers; asked for every attempt, one
         flight at a time, and once more, with ``refresh=True`` if it takes that, when the server refuses them.
     :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
@@ -103,16 +113,20 @@ class ProductionClient(GraphQLClient):
         *,
         config: ProductionConfig | None = None,
         backend: Backend | None = None,
+        timeout: TimeoutPolicy | float | str | None = None,
+        retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
     ) -> None:
-        config = effective(config, endpoint, headers, method, backend, validate, schema_ttl)
+        beneath = getattr(config, "retry", None)
+        config = effective(config, endpoint, headers, method, backend, validate, schema_ttl, timeout, retry)
         url = http_url(endpoint)
         sessions = Sessions(url, session, config.backend, config.pool, config.wire())
         require_agreement(transport, sessions, config.backend)
+        serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout,
-            Schedule.of(config.retry),
+            Schedule.of(config.retry, beneath),
             auth_error_codes=config.auth_error_codes,
             credentials=None if headers_provider is None else Credentials(headers_provider),
         )
@@ -122,18 +136,21 @@ class ProductionClient(GraphQLClient):
             observer=observer,
             sessions=sessions,
             wire=sessions.wire,
-            serializer=serializer or DefaultSerializer(),
+            serializer=serializer,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
             transport=subscription_transport,
+            auth_error_codes=config.auth_error_codes,
         )
         hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
+            settings=self._prod_settings,
             sessions=sessions,
             lifecycle=lifecycle,
             transport=ProductionTransport(
                 host=host_of(url),
+                endpoint=url,
                 settings=self._prod_settings,
                 sessions=sessions,
                 budget=None if budget is None else Budget(budget),
@@ -143,7 +160,9 @@ class ProductionClient(GraphQLClient):
             ),
             hub=hub,
             codec=codec,
-            schemas=Schemas(config.schema, lifecycle, self._prod_settings, schema),
+            schemas=Schemas(
+                config.schema, lifecycle, settings_of(INTROSPECTION, config, self._prod_settings), schema
+            ),
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
@@ -172,17 +191,65 @@ class ProductionClient(GraphQLClient):
     def from_config(
         cls,
         source: str | os.PathLike[str] | Mapping[str, Any] | ProductionConfig | None = None,
-        **objects: Any,
+        *,
+        env_prefix: str | None = PREFIX,
+        secrets_dir: str | os.PathLike[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str | None = None,
+        schema: graphql.GraphQLSchema | None = None,
+        session: GraphQLSession | None = None,
+        validate: bool = True,
+        serializer: GraphQLSerializer | None = None,
+        codec: GraphQLCodec | None = None,
+        transport: GraphQLTransport | None = None,
+        subscription_transport: GraphQLSubscriptionTransport | None = None,
+        schema_ttl: float | None = None,
+        backend: Backend | None = None,
+        timeout: TimeoutPolicy | float | str | None = None,
+        retry: Retry | None = None,
+        headers_provider: HeadersProvider | None = None,
+        **own: Never,
     ) -> Self:
         """A client made of settings, from the environment and from what is given.
 
         :param source: None for the environment only; a ``.toml``, ``.json`` or ``.yaml`` file, over which the
             environment wins; a mapping or a :class:`ProductionConfig`, which win over the environment.
-        :param objects: constructor arguments that are no settings: ``session``, ``headers_provider`` …
-        :raises ConfigurationError: listing every problem, with its source.
+        :param env_prefix: what the names of the environment's variables begin with: with ``"B_"`` it is
+            ``B_ENDPOINT``. For several upstreams in one process. None reads no environment.
+        :param secrets_dir: a directory with one setting a file, named as its variable is
+            (``graphql_prod_headers__authorization``); below the environment, above a file. None: the one that
+            ``<PREFIX>SECRETS_DIR`` names, if it does.
+        :param own: arguments that the constructor of a subclass takes besides. The others are the
+            constructor's: objects beside settings, and arguments that win over settings.
+
+        Reads ``schema.file`` at once: a missing one stops the roll-out, and not the first call.
+
+        :raises ConfigurationError: listing every problem, with its source. Also where code names one endpoint
+            and the environment another, whose headers, tls or proxy would be used here too.
         """
-        config = load(source, required="endpoint").config
-        return cls(str(config.endpoint), config=config, **objects)
+        config = load(source, required="endpoint", env_prefix=env_prefix, secrets_dir=secrets_dir).config
+        given: dict[str, Any] = {
+            "headers": headers,
+            "method": method,
+            "schema": schema,
+            "session": session,
+            "serializer": serializer,
+            "codec": codec,
+            "transport": transport,
+            "subscription_transport": subscription_transport,
+            "schema_ttl": schema_ttl,
+            "backend": backend,
+            "timeout": timeout,
+            "retry": retry,
+            "headers_provider": headers_provider,
+        }
+        # What is not given is left out: a subclass need not take all of it.
+        given = {name: value for name, value in given.items() if value is not None}
+        if not validate:
+            given["validate"] = validate
+        client = cls(str(config.endpoint), config=config, **given, **own)
+        client._prod.schemas.read_file()
+        return client
 
     @property
     def transport(self) -> ProductionTransport:
@@ -219,8 +286,10 @@ class ProductionClient(GraphQLClient):
         one call. None leaves an option as it is.
 
         :param timeout: a policy, a preset's name, or a number: the total in seconds.
-        :param retry: a policy or a tenacity object; the budget stays the client's.
-        :param idempotent: True lets mutations be repeated like queries.
+        :param retry: a policy or a tenacity object; the budget stays the client's. Under a tenacity object
+            what the client's policy says of mutations, statuses and codes stays too.
+        :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
+            says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
         :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
             this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
@@ -234,7 +303,7 @@ class ProductionClient(GraphQLClient):
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
-            schedule=now.schedule if retry is None else Schedule.of(retry),
+            schedule=now.schedule if retry is None else Schedule.of(retry, now.schedule.policy),
             idempotent=now.idempotent if idempotent is None else idempotent,
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
@@ -266,24 +335,50 @@ class ProductionClient(GraphQLClient):
         :raises InvalidResponseError: a success without GraphQL.
         :raises TransportError: no answer came.
         :raises ClientClosedError: the client is closed or closing.
-        :raises GraphQLClientException: the stock client's other errors, among them a refused document.
+        :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
+            subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
-        request, headers = self._prepared(request, headers)
+        request = self._prepared(request, headers)
+        if "subscription" in request.query:
+            refuse_subscription(request, operation)
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
         return await self._prod.transport.guard(
             settings,
             (request, operation, session),
-            super().query,
+            super().query,  # type: ignore[arg-type]  # it returns what our transport does
             request,
             method,
-            headers,
+            None,
             operation,
             variables,
             extensions,
             session,
         )
+
+    if TYPE_CHECKING:
+        # The stock's methods go through query(), and so return what it returns.
+
+        async def post(
+            self,
+            request: GraphQLRequest,
+            headers: dict[str, str] | None = None,
+            operation: str | None = None,
+            variables: dict[str, Any] | None = None,
+            extensions: dict[str, Any] | None = None,
+            session: GraphQLSession | None = None,
+        ) -> GraphQLResponse: ...
+
+        async def get(
+            self,
+            request: GraphQLRequest,
+            headers: dict[str, str] | None = None,
+            operation: str | None = None,
+            variables: dict[str, Any] | None = None,
+            extensions: dict[str, Any] | None = None,
+            session: GraphQLSession | None = None,
+        ) -> GraphQLResponse: ...
 
     async def query_data_as(
         self,
@@ -298,7 +393,10 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
     ) -> T:
         """:meth:`query`, with the data decoded; a decoding error carries the facts of the call too."""
-        with Group(self._prod_settings, self._prod.lifecycle):
+        settings = self._prod_settings
+        if self._prod.operations:
+            settings = self._settings_of(request, operation)
+        with Group(settings, self._prod.lifecycle):
             return await super().query_data_as(
                 request,
                 result_type,
@@ -342,7 +440,8 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: ``schema.file`` cannot be used.
         :raises GraphQLClientException: what :meth:`introspect` raises.
         """
-        return await self._prod.schemas.get(refresh, self._over_the_views(headers), self._prod_settings)
+        settings = self._settings_of("", INTROSPECTION)
+        return await self._prod.schemas.get(refresh, self._over_the_views(headers), settings)
 
     async def validate(
         self,
@@ -376,7 +475,7 @@ class ProductionClient(GraphQLClient):
                 if schema is None:
                     return
             headers = self._over_the_views(headers)
-        await schemas.check(request.query, schema, headers, self._prod_settings, strict=force)
+        await schemas.check(request.query, schema, headers, self._settings_of(request, None), strict=force)
 
     async def subscribe(
         self,
@@ -391,7 +490,7 @@ class ProductionClient(GraphQLClient):
         session: GraphQLSession | None = None,
         wait: bool = False,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         on_gap: Callable[[SubscriptionGap], Any] | None = None,
@@ -402,7 +501,10 @@ class ProductionClient(GraphQLClient):
         Arguments and result are the stock client's. Returns once the server has acknowledged the
         connection. Cancelling the caller, also one that waits, ends the subscription.
 
+        :param connection_init_payload: fields beside the HTTP headers; or a sync or async callable that
+            returns them, asked at each connect, with ``refresh=True`` after a refusal if it takes that.
         :param wait: True returns only when the subscription has ended.
+        :param protocols: one or both of ``"graphql-transport-ws"`` and ``"graphql-ws"``, the preferred first.
         :param on_gap: a sync or async callable, told of every :class:`SubscriptionGap` in its place among
             the events. None: gaps are only logged.
         :param resume: a sync or async callable ``(last_event, variables) -> variables``, asked before each
@@ -413,8 +515,10 @@ class ProductionClient(GraphQLClient):
         :raises HTTPStatusError: the upgrade was refused with a status.
         :raises TransportError: no connection came about.
         :raises ClientClosedError: the client is closed or closing.
+        :raises ConfigurationError: ``protocols`` is empty, or names one that we do not speak.
         :raises GraphQLClientException: the document is no subscription, or does not fit the schema.
         """
+        require_callable(on_gap=on_gap)
         wish = await self._wished(
             request,
             headers,
@@ -427,7 +531,6 @@ class ProductionClient(GraphQLClient):
             transport,
             resume,
         )
-        require_callable(on_gap=on_gap)
         subscription = await subscribed(
             self._prod.hub, wish, callbacks, on_data, on_error, on_gap, self._prod.lifecycle.admit
         )
@@ -445,7 +548,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: Literal[False] = ...,
@@ -462,7 +565,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = ...,
         session: GraphQLSession | None = ...,
         protocols: str | Iterable[str] = ...,
-        connection_init_payload: dict[str, Any] | None = ...,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = ...,
         transport: GraphQLSubscriptionTransport | None = ...,
         *,
         gaps: bool,
@@ -478,7 +581,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None = None,
         session: GraphQLSession | None = None,
         protocols: str | Iterable[str] = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL),
-        connection_init_payload: dict[str, Any] | None = None,
+        connection_init_payload: dict[str, Any] | PayloadProvider | None = None,
         transport: GraphQLSubscriptionTransport | None = None,
         *,
         gaps: bool = False,
@@ -521,7 +624,7 @@ class ProductionClient(GraphQLClient):
         extensions: dict[str, Any] | None,
         session: GraphQLSession | None,
         protocols: str | Iterable[str],
-        payload: dict[str, Any] | None,
+        payload: dict[str, Any] | PayloadProvider | None,
         transport: GraphQLSubscriptionTransport | None,
         resume: Resume | None,
     ) -> Wish:
@@ -529,23 +632,24 @@ class ProductionClient(GraphQLClient):
         prod = self._prod
         prod.lifecycle.admit()
         require_callable(resume=resume)
-        request, headers = self._prepared(request, headers)
+        offered = require_protocols(protocols)
+        request = self._prepared(request, headers)
         request = request.copy(
-            headers, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
         if request.codec is not None:
             request = dataclasses.replace(
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
-        with Group(self._prod_settings, self._prod.lifecycle):
+        with Group(self._settings_of(request, None), self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile
         return Wish(
             endpoint=self.endpoint,
             request=request,
-            protocols=(protocols,) if isinstance(protocols, str) else tuple(protocols),
-            payload=None if payload is None else dict(payload),
+            protocols=offered,
+            payload=checked(payload),
             session=session,
             transport=transport or prod.hub.ground.transport,
             resume=resume,
@@ -649,9 +753,14 @@ class ProductionClient(GraphQLClient):
         view._prod_settings = dataclasses.replace(self._prod_settings, credentials=credentials)
         return view
 
-    def _settings_of(self, request: GraphQLRequest, operation: str | None) -> CallSettings:
+    def _settings_of(self, request: GraphQLRequest | str, operation: str | None) -> CallSettings:
         """The settings of an operation that has its own; what a view names comes before them."""
-        name = operation or request.operationName or operation_name(request.query)
+        if not self._prod.operations:
+            return self._prod_settings
+        if isinstance(request, str):
+            name = operation or operation_name(request)
+        else:
+            name = operation or request.operationName or operation_name(request.query)
         own = self._prod.operations.get(name or "", {})
         return dataclasses.replace(
             self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}
@@ -661,18 +770,19 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         return layered(view, headers or {}, self._prod.header_names) if view else headers
 
-    def _prepared(
-        self, request: GraphQLRequest | str, headers: Mapping[str, str] | None
-    ) -> tuple[GraphQLRequest, dict[str, str] | None]:
-        """The request with the view's headers under its own, every name spelt as the client spells it."""
+    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+        """The request with what the call itself names: the view's headers under the request's under these.
+
+        Every name is spelt as the client spells it.
+        """
         names = self._prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
             own = layered(own, request.headers, names)
-        if not headers:
-            return prepared(request, own), None
-        return prepared(request, own), aligned(headers, {**spellings(own), **names})
+        if headers:
+            own |= aligned(headers, {**spellings(own), **names})
+        return prepared(request, own)
 
 
 _GET_SCHEMA = ProductionClient.get_schema

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import tenacity
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.pool import PoolPolicy
+from graphql_prod.quoting import quoted
 from graphql_prod.retry import RetryPolicy
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.shutdown.policy import ShutdownPolicy
@@ -29,9 +30,11 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class OperationPolicy(Policy):
-    """Settings of one operation, in place of the client's.
+    """Settings of one operation: what a group names is changed, what it leaves out stays the client's.
 
-    :param timeout: as in :class:`ProductionConfig`; None leaves it the client's.
+    A number of the client's that is left no room by one of the operation's moves as far as it must.
+
+    :param timeout: as in :class:`ProductionConfig`; a preset replaces all limits. None leaves the client's.
     :param retry: a :class:`RetryPolicy`; None leaves it the client's. The budget stays the client's.
     """
 
@@ -132,6 +135,7 @@ class ProductionConfig(_SchemaSetting):
     def _usable_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
             http_url(value)
+            return value.strip()
         return value
 
     @field_validator("proxy")
@@ -140,6 +144,10 @@ class ProductionConfig(_SchemaSetting):
         if value is not None:
             _check_url(value, "proxy", ("http", "https"))
         return value
+
+    @field_serializer("endpoint", "proxy", when_used="json-unless-none")
+    def _without_credentials(self, value: str) -> str:
+        return redacted(value)
 
     def __repr_args__(self) -> Any:
         for key, value in super().__repr_args__():
@@ -174,8 +182,8 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
     else:
         if parts.scheme not in schemes:
             problem = "it must begin with " + ", ".join(f"{scheme}://" for scheme in schemes)
-        elif not host or any(char.isspace() for char in url):
-            problem = "it names no host" if not host else "it contains white space"
+        elif not host or any(char.isspace() or not char.isprintable() for char in url):
+            problem = "it names no host" if not host else "it contains white space or a control character"
         elif ":" not in host and not all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
             problem = "its host name has an empty part, or one of over 63 characters"
         else:
@@ -189,12 +197,62 @@ def host_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
+def same_upstream(one: str, other: str) -> bool:
+    """Whether two endpoints are one server's, for credentials that are meant for it.
+
+    Case of scheme and host, the default port, a slash at the end, credentials and ``ws`` for ``http`` make no
+    difference; a scheme, port, path or query of its own does.
+    """
+    try:
+        return _upstream_of(one) == _upstream_of(other)
+    except ValueError:
+        return one.strip() == other.strip()
+
+
+def _upstream_of(endpoint: str) -> tuple[object, ...]:
+    parts = urlsplit(endpoint.strip())
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    port = parts.port or {"http": 80, "https": 443}.get(scheme)
+    return scheme, (parts.hostname or "").rstrip("."), port, parts.path.rstrip("/"), parts.query
+
+
 def target_of(location: str) -> str | None:
     """The host that a ``Location`` names, for texts; None if it stays on the same host."""
     try:
-        return urlsplit(location).hostname
+        host = urlsplit(location).hostname
+        return None if host is None else quoted(host)
     except ValueError:
         return "an address that cannot be read"
+
+
+def redirect_of(endpoint: str, location: str) -> str | None:
+    """Where a redirect leads, for texts: what differs from the endpoint, of host, scheme, port and path.
+
+    Another host is named without its path, which may be anybody's secret; never credentials or a query. None
+    where it leads to the endpoint again, with another query perhaps.
+    """
+    try:
+        target = urlsplit(urljoin(endpoint, location))
+        host, port = target.hostname, target.port
+        own = urlsplit(endpoint)
+        address = _address(target)
+    except ValueError:
+        return "an address that cannot be read"
+    if not host:
+        return None
+    if host != own.hostname and own.hostname:
+        shown = f"{host}:{port}" if port else host
+        if _SCHEMES.get(target.scheme) != _SCHEMES.get(own.scheme):
+            shown = f"{target.scheme}://{shown}"
+        return quoted(shown)
+    if address == _address(own):
+        return None
+    return quoted(redacted(target.geturl()))
+
+
+def _address(parts: SplitResult) -> tuple[object, ...]:
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    return scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(scheme), parts.path or "/"
 
 
 def redacted(url: str) -> str:

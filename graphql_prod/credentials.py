@@ -47,16 +47,21 @@ class CalledItselfError(ProviderError):
     """The provider called the client that has to ask it first."""
 
 
-def provider_failed(host: str, error: ProviderError) -> TransportError:
-    """The error that a caller sees; raised from the provider's own."""
+def provider_failed(host: str, error: ProviderError, before: str = "", after: str = "") -> TransportError:
+    """The error that a caller sees; raised from the provider's own.
+
+    :param before: what was not done because of it; empty means that nothing was sent.
+    :param after: what a person should know of the call.
+    """
+    before = before or f"Nothing was sent to {host}"
     links = [error, *_links(error.__cause__)]
     if any(isinstance(link, CalledItselfError) for link in links):
         return TransportError(
-            f"Nothing was sent to {host}: its headers_provider called the client that it belongs to, which "
-            "would have to ask it again. Let it use another client, or a view with a provider of its own: "
+            f"{before}: its headers_provider called the client that it belongs to, which would have to ask "
+            f"it again.{after} Let it use another client, or a view with a provider of its own: "
             "client.with_options(headers_provider=…)."
         )
-    what = f"Nothing was sent to {host}: its headers_provider failed with a {type(error.__cause__).__name__}."
+    what = f"{before}: its headers_provider failed with a {type(error.__cause__).__name__}.{after}"
     if error.bare and any(type(link) is LookupError for link in links):
         return TransportError(
             f"{what} An async provider answers all callers at once, so it runs in an empty context and sees "
@@ -125,13 +130,15 @@ class Credentials:
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
             )
         self._provider = provider
-        self._renew = _renewing(provider)
+        self._renew = renewing(provider)
         self._flight: _Flight | None = None
-        self._refused_waiting = 0
-        """Callers whose headers were refused and who wait for a flight to end: the next one is a renewal."""
+        self._refused: list[int] = []
+        """What those were refused with who wait for a flight to end: the next one is a renewal, for them."""
         self.is_async = _is_async(provider)
         self.generation = 0
         self.renewals = Renewals()
+        self.latest: Headers = {}
+        """What it gave last, for whoever must not show it."""
 
     @property
     def asking(self) -> bool:
@@ -168,18 +175,19 @@ class Credentials:
             return given
         # Each round waits for a flight that is not done, so the loop never goes on without yielding.
         while (flight := self._current()) is not None:
-            waits_for_another = refused is not None and refused.generation >= self.generation
-            self._refused_waiting += waits_for_another
+            if refused is not None:
+                self._refused.append(refused.generation)
             try:
                 given = await self._landing(flight)
             except _OverdueError:
                 continue  # its starter's time is up, and ours is not
             finally:
-                self._refused_waiting -= waits_for_another
+                if refused is not None:
+                    self._refused.remove(refused.generation)
             if refused is None or refused.generation < given.generation:
                 return given
-        renews = refused is not None and refused.generation >= self.generation
-        return await self._flown(limit, renews=renews or self._refused_waiting > 0)
+        wanted = self._refused if refused is None else [refused.generation, *self._refused]
+        return await self._flown(limit, renews=any(each >= self.generation for each in wanted))
 
     def given_now(self, refused: Given | None = None) -> Given | None:
         """What a sync provider gives, in the context that is current; None if the provider is async.
@@ -214,7 +222,8 @@ class Credentials:
             self.is_async = True
             _discard(answer)
             return None
-        return _checked(answer)
+        self.latest = _checked(answer)
+        return self.latest
 
     def _ask(self, arguments: dict[str, Any]) -> Headers | Awaitable[Headers]:
         try:
@@ -255,7 +264,7 @@ class Credentials:
             raise
         if not inspect.isawaitable(answer):  # it had headers at hand
             asking.credentials = None
-            headers = _checked(answer)
+            headers = self.latest = _checked(answer)
             if renews:
                 self._renewed()
             return Given(headers, self.generation)
@@ -276,7 +285,7 @@ class Credentials:
         deadline = asyncio.timeout(None if limit is None else limit + 1)
         try:
             async with deadline:
-                headers = _checked(await answer)
+                headers = self.latest = _checked(await answer)
         except Exception as error:
             if isinstance(error, ProviderError):
                 raise
@@ -356,7 +365,7 @@ def _is_async(provider: HeadersProvider) -> bool:
     )
 
 
-def _renewing(provider: HeadersProvider) -> dict[str, Any]:
+def renewing(provider: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a renewal: ``refresh=True`` where the provider takes it."""
     try:
         parameters = inspect.signature(provider).parameters.values()

@@ -33,6 +33,23 @@ def is_query(document: str, operation_name: str | None) -> bool:
 
 
 @lru_cache(maxsize=1024)
+def runs_nothing(document: str, operation_name: str | None) -> str | None:
+    """Why no server that follows the specification runs any part of a document; None where one may.
+
+    A document that we cannot read may be one that the server can.
+    """
+    operations = _operations(document)
+    named = [node for node in operations if node.name and node.name.value == operation_name]
+    if not operations or named:
+        return None
+    if operation_name is not None:
+        return f"the document has no operation named {operation_name[:100]!r}. Correct the name."
+    if len(operations) == 1:
+        return None
+    return "the document has several operations, and the call names none. Name one (operation=…)."
+
+
+@lru_cache(maxsize=1024)
 def kind_of(document: str, operation_name: str | None) -> str | None:
     """``"query"``, ``"mutation"`` or ``"subscription"``; None where nothing, or no one thing, would run.
 

@@ -7,10 +7,15 @@ Exceptions of the stock client, of graphql-core and of a custom transport get th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from aiographql.client import GraphQLClientException, GraphQLRequestException
+from aiographql.client import (
+    GraphQLClientException,
+    GraphQLIntrospectionException,
+    GraphQLRequestException,
+)
 from aiographql.client.exceptions import GraphQLTransportException
 
 if TYPE_CHECKING:
@@ -22,8 +27,13 @@ E = TypeVar("E", bound=BaseException)
 Phase = Literal["pool", "connect", "write", "read", "attempt", "total"]
 
 
-class _CallError(GraphQLClientException):
-    """What every error that we raise out of a call carries."""
+class CallError(GraphQLClientException):
+    """What every error of ours is: one ``except`` clause for all of them, with the facts of the call.
+
+    :ivar attempts: attempts that were begun.
+    :ivar elapsed: seconds since the call began.
+    :ivar may_have_executed: True as soon as a mutation may have reached the server.
+    """
 
     attempts: int = 0
     elapsed: float = 0.0
@@ -32,6 +42,17 @@ class _CallError(GraphQLClientException):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes (task queues, pools); their constructors take more than a text.
         return _rebuild, (type(self), self.args), self.__dict__
+
+
+def request_failed(response: GraphQLResponse) -> GraphQLRequestException:
+    """The stock's exception for an answer, also where the stock cannot write its JSON into the text."""
+    try:
+        return GraphQLRequestException(response)
+    except TypeError:  # half a character, an integer of over 64 bits
+        error = GraphQLRequestException.__new__(GraphQLRequestException)
+        error.args = (f"Request failed with response {json.dumps(response.json)}",)
+        error.response = response
+        return error
 
 
 def renewed(error: E) -> E:
@@ -57,7 +78,7 @@ def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     return error
 
 
-class TransportError(_CallError, GraphQLTransportException):
+class TransportError(CallError, GraphQLTransportException):
     """No answer came: the connection failed, was lost, or could never have worked.
 
     Raised where the stock client raises a plain ``GraphQLTransportException``. ``__cause__`` is the HTTP
@@ -65,7 +86,7 @@ class TransportError(_CallError, GraphQLTransportException):
     """
 
 
-class RequestTimeoutError(_CallError, GraphQLTransportException, TimeoutError):
+class RequestTimeoutError(CallError, GraphQLTransportException, TimeoutError):
     """A limit of the :class:`~graphql_prod.TimeoutPolicy` was reached.
 
     :ivar phase: which limit: ``"pool" "connect" "write" "read" "attempt" "total"``. When the total ran
@@ -77,7 +98,7 @@ class RequestTimeoutError(_CallError, GraphQLTransportException, TimeoutError):
         self.phase: Phase = phase
 
 
-class HTTPStatusError(_CallError, GraphQLRequestException):
+class HTTPStatusError(CallError, GraphQLRequestException):
     """The server answered with a status that is not a success, and with no GraphQL answer.
 
     :ivar status: the HTTP status.
@@ -102,7 +123,7 @@ class HTTPStatusError(_CallError, GraphQLRequestException):
         self.retry_after = retry_after
 
 
-class InvalidResponseError(_CallError, GraphQLRequestException):
+class InvalidResponseError(CallError, GraphQLRequestException):
     """A success status whose body is no GraphQL answer: a login page, JSON cut short, a JSON list.
 
     The stock client returns such an answer as empty data without errors.
@@ -110,6 +131,7 @@ class InvalidResponseError(_CallError, GraphQLRequestException):
     :ivar status: the HTTP status, or None where a custom transport hides it.
     :ivar content_type: the answer's media type, or None.
     :ivar excerpt: the first 200 characters of the body (also in the text of this error).
+    :ivar retry_after: seconds asked for by ``Retry-After``, or None.
     """
 
     def __init__(
@@ -120,19 +142,32 @@ class InvalidResponseError(_CallError, GraphQLRequestException):
         status: int | None,
         content_type: str | None,
         excerpt: str,
+        retry_after: float | None = None,
     ) -> None:
         GraphQLClientException.__init__(self, message)
         self.response = response
         self.status = status
         self.content_type = content_type
         self.excerpt = excerpt
+        self.retry_after = retry_after
 
 
-class ClientClosedError(_CallError):
+class NoSchemaError(CallError, GraphQLIntrospectionException):
+    """The introspection was answered, with nothing that a schema can be made of.
+
+    ``schema.mode=off`` (``validate=False``) and ``schema.file`` do without it.
+
+    :ivar codes: the ``extensions.code`` of the answer's errors.
+    """
+
+    codes: frozenset[str] = frozenset()
+
+
+class ClientClosedError(CallError):
     """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
 
 
-class SubscriptionClosedError(_CallError):
+class SubscriptionClosedError(CallError):
     """A subscription has ended for good, and not because anybody asked for it.
 
     :ivar close_code: the code of the close frame that ended it; None if there was none.
@@ -147,7 +182,7 @@ class SubscriptionClosedError(_CallError):
         self.close_reason = close_reason
 
 
-class SubscriptionLimitError(_CallError):
+class SubscriptionLimitError(CallError):
     """One socket more than ``pool.subscriptions`` allows; nothing was opened."""
 
 
@@ -168,7 +203,7 @@ class Problem:
         return f"{self.key or 'the settings'} (from {self.source}): {self.message}"
 
 
-class ConfigurationError(GraphQLClientException, ValueError):
+class ConfigurationError(CallError, ValueError):
     """The settings cannot work. Lists every problem, each with its key and its source.
 
     :ivar problems: the :class:`Problem` records behind the text.

@@ -8,15 +8,18 @@ headers, the body, and whether the request was written at all.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import aiohttp
 from aiohttp.payload import BytesPayload
+
+from graphql_prod.connector import settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    import aiohttp
     import httpx
     from aiohttp.abc import AbstractStreamWriter
 
@@ -40,6 +43,10 @@ class ResponseTooLargeError(Exception):
     """An answer is longer than ``max_response_bytes``, after decompression."""
 
 
+class StaleConnectionError(aiohttp.ClientConnectionError):
+    """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
+
+
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
@@ -56,7 +63,7 @@ class AiohttpExchange(Exchange):
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
-            data = _Body(data, self)
+            data = WatchedBody(data, self)
         else:
             self.sent = None
         self._context: AbstractAsyncContextManager[aiohttp.ClientResponse] = self._session.request(
@@ -83,6 +90,54 @@ class AiohttpExchange(Exchange):
         return self.body
 
 
+class GivenAiohttpExchange(AiohttpExchange):
+    """For a caller's aiohttp session, whose connector is its owner's affair.
+
+    aiohttp gives a stray answer on a kept connection to the next request, before that was written or at once
+    after. So the body looks at the connection when it is to write itself.
+    """
+
+    __slots__ = ("_options",)
+
+    def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
+        if type(data) is bytes:
+            data = _CautiousBody(data, self)
+        else:
+            self.sent = None
+        self._options = {"method": method, "url": url, "data": data, **options}
+        return self
+
+    async def __aenter__(self) -> AiohttpExchange:
+        await settled()
+        self._context = self._session.request(**self._options)
+        try:
+            response = self._response = await self._context.__aenter__()
+        except aiohttp.ClientResponseError as error:
+            # A session that raises for a status does so for a stray answer's, too.
+            if self.sent is not False or isinstance(error, aiohttp.ClientHttpProxyError):
+                raise
+            raise StaleConnectionError from None  # nor its status
+        if self.sent is False and _is_stray(response, self._session):
+            response.close()
+            raise StaleConnectionError
+        self.sent = True
+        self.status = response.status
+        self.headers = response.headers
+        return self
+
+
+def _is_stray(response: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> bool:
+    """Whether an answer to a request that was not written came over a connection.
+
+    Else a middleware, or a test's double of the session, has made it without asking anybody.
+    """
+    if response.connection is not None:
+        return True
+    # A hook that waits at the end of a request outlasts the connection.
+    configs = getattr(session, "trace_configs", None) or ()
+    return sys.version_info < (3, 12) and any(config.on_request_end for config in configs)
+
+
 def _fits(headers: Mapping[str, str], limit: int) -> bool:
     """True when the announced length is the length that will be read."""
     length = headers.get("Content-Length")
@@ -100,7 +155,7 @@ async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     return b"".join(parts)
 
 
-class _Body(BytesPayload):
+class WatchedBody(BytesPayload):
     """The request's body; aiohttp asks it to write itself, which is when an attempt becomes ambiguous."""
 
     def __init__(self, value: bytes, exchange: Exchange) -> None:
@@ -113,6 +168,23 @@ class _Body(BytesPayload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         self._exchange.sent = True
+        await super().write_with_length(writer, content_length)
+
+
+class _CautiousBody(WatchedBody):
+    """Refuses to write itself to a connection on which something has happened since it was kept.
+
+    What that is was read before a byte of this request was written: headers go out together with the body.
+    """
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if self._exchange.sent is False:
+            transport: asyncio.Transport | None = getattr(writer, "transport", None)
+            if transport is None or transport.is_closing():
+                raise StaleConnectionError
+            if getattr(transport.get_protocol(), "should_close", False):
+                transport.close()
+                raise StaleConnectionError
         await super().write_with_length(writer, content_length)
 
 
@@ -137,8 +209,7 @@ class HttpxExchange(Exchange):
         return self.status
 
     async def request(self, **options: Any) -> HttpxExchange:
-        self.sent = None
-        request = self._client.build_request(**options)
+        request = self._client.build_request(**_with_own_query(self._client, options))
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             self.sent = True
@@ -184,12 +255,29 @@ class ShieldedExchange(Exchange):
 
     async def request(self, **options: Any) -> httpx.Response:
         self.sent = False if self._client.is_closed else None
-        response = await shielded(self._client.request(**options), self._abandoned)
+        sending = self._client.request(**_with_own_query(self._client, options))
+        response = await shielded(sending, self._abandoned)
         self.sent = True
         self.status = response.status_code
         self.headers = response.headers
         self.body = response.content
         return response
+
+
+def _with_own_query(client: httpx.AsyncClient, options: dict[str, Any]) -> dict[str, Any]:
+    """The same request with the endpoint's own query, which httpx drops for parameters of any kind."""
+    params = options.get("params")
+    if not params and not client.params:
+        return options
+    import httpx
+
+    url = httpx.URL(options["url"])
+    if not url.query:
+        return options
+    query = b"&".join([url.query, str(httpx.QueryParams(params)).encode()] if params else [url.query])
+    if client.params:
+        return {**options, "params": query.decode()}
+    return {**options, "url": url.copy_with(query=query), "params": None}
 
 
 async def shielded(request: Coroutine[Any, Any, T], abandoned: set[asyncio.Task[Any]]) -> T:

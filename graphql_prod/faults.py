@@ -17,7 +17,7 @@ import aiohttp
 from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import ResponseTooLargeError
+from graphql_prod.exchange import ResponseTooLargeError, StaleConnectionError
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -44,11 +44,17 @@ class Fault:
     """Whether the server may have seen the request."""
 
 
+_STALE = Fault(
+    Reach.UNSENT,
+    "stale connection",
+    "had closed a kept connection, or had sent an answer to nobody on it, before the request was written",
+    "Keep connections for a shorter time than the server or the proxy in between does.",
+)
 _POOL_FULL = Fault(
     Reach.UNSENT,
     "pool timeout",
     "got no request from us: no connection became free in time",
-    "Raise pool.requests, or lower the number of calls at once.",
+    "Lower the number of calls at once.",
     "pool",
 )
 _DNS = Fault(Reach.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
@@ -60,28 +66,28 @@ _CONNECT = Fault(
     Reach.UNSENT,
     "connect timeout",
     "did not accept a connection in time",
-    "Check the network, or raise timeout.connect.",
+    "Check the network.",
     "connect",
 )
 _READ = Fault(
     Reach.AMBIGUOUS,
     "read timeout",
     "did not answer in time",
-    "See what it is busy with, or raise timeout.read.",
+    "See what it is busy with.",
     "read",
 )
 _WRITE = Fault(
     Reach.AMBIGUOUS,
     "write timeout",
     "did not take the request in time",
-    "See what it is busy with, or raise timeout.write.",
+    "See what it is busy with.",
     "write",
 )
 _ATTEMPT = Fault(
     Reach.AMBIGUOUS,
     "attempt timeout",
     "did not finish an attempt in time",
-    "See what it is busy with, or raise timeout.attempt (or the session's own limit).",
+    "See what it is busy with.",
     "attempt",
 )
 _LOST = Fault(
@@ -215,6 +221,10 @@ def _hidden(error: BaseException) -> BaseException | None:
     return error.__context__ if error.__suppress_context__ and package in ("httpx", "httpcore") else None
 
 
+def _about_staleness(chain: list[BaseException]) -> Fault | None:
+    return _STALE if any(isinstance(link, StaleConnectionError) for link in chain) else None
+
+
 def _about_tls(chain: list[BaseException]) -> Fault | None:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch):
@@ -290,6 +300,7 @@ def _look_up(error: BaseException, table: tuple[tuple[type[BaseException], Fault
 
 
 _QUESTIONS: tuple[Callable[[list[BaseException]], Fault | None], ...] = (
+    _about_staleness,
     _about_tls,
     _about_encoding,
     _about_url,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from multidict import CIMultiDict
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -53,3 +55,10 @@ def provided(fresh: Mapping[str, str], sent: Mapping[str, str], static: Mapping[
         for name, value in aligned(fresh, spellings(sent)).items()
         if name not in sent or sent[name] == static.get(name)
     }
+
+
+def copied(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Headers of any library's, repeated ones too, as one kind that can be copied and pickled."""
+    # httpx and websockets each have a name of their own for the pairs as they came; their items() is not it.
+    pairs = getattr(headers, "multi_items", None) or getattr(headers, "raw_items", None)
+    return CIMultiDict(headers if pairs is None else pairs())

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError
-from graphql_prod.loops import call_on
-from graphql_prod.shutdown.deadline import Deadline, joined
+from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hooks
 from graphql_prod.shutdown.policy import seconds_of
 from graphql_prod.shutdown.signals import SignalHandlers
 from graphql_prod.shutdown.stages import Stages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from graphql_prod.call import Call
     from graphql_prod.health.probe import Probe
@@ -36,7 +36,7 @@ class Lifecycle:
     """The client's subscriptions."""
     probe: Probe
     schemas: Schemas
-    release: Callable[[], Awaitable[None]] | None = None
+    release: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Closes what calls went over, at the end."""
     leader: Leader | None = None
     """Who ends this client together with others."""
@@ -140,13 +140,16 @@ class Lifecycle:
         does it in a callback, nor a hook.
         """
         seconds = self._deadline if deadline is None else seconds_of(deadline)
-        closing = self._closing
-        if closing is None or closing.cancelled() or (not closing.done() and closing.get_loop().is_closed()):
-            closing = self._begin(seconds)
-        elif not closing.done():
-            self.shorten(seconds)
-        self.spare_the_caller()
-        return await joined(closing)
+        while True:
+            closing = self._closing
+            if closing is None or is_lost(closing):
+                closing = self._begin(seconds)
+            elif not closing.done():
+                self.shorten(seconds)
+            self.spare_the_caller()
+            await joined(closing)
+            if not is_lost(closing):
+                return closing.result()
 
     async def close(self, deadline: float | None = None) -> None:
         """Shut down, and raise what closing a transport of the caller's raised.
@@ -164,10 +167,7 @@ class Lifecycle:
         context.run(CURRENT.set, None)
         self.state = "draining"
         self._stages = Stages(self, Deadline(seconds))
-        # Not create_task(): an eager factory would run it before we know it.
-        self._closing = asyncio.Task(
-            self._end(self._stages), loop=asyncio.get_running_loop(), context=context
-        )
+        self._closing = StartedTask(self._end(self._stages), loop=asyncio.get_running_loop(), context=context)
         return self._closing
 
     async def _end(self, stages: Stages) -> ShutdownReport:

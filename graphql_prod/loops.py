@@ -1,13 +1,39 @@
-"""Calls from one event loop to another."""
+"""Calls from one event loop to another; tasks that are not lost before they begin."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class StartedTask(asyncio.Task[T]):
+    """A task whose first step always runs: a cancel that comes earlier follows right after it.
+
+    A plain task that is cancelled before its first step runs nothing at all, no ``finally`` either
+    (cpython#98275). Whatever it was to close or to count would be lost. Made by its constructor and not by
+    ``create_task()``: an eager factory would run it before its maker knows it.
+    """
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As the task's own, but never before the first step."""
+        loop = self.get_loop()
+        if loop.is_closed() or not _is_unborn(self):
+            return super().cancel(msg)
+        loop.call_soon(super().cancel, msg)  # the first step is in the queue already
+        return True
+
+
+def _is_unborn(task: asyncio.Task[Any]) -> bool:
+    """Whether a task has not begun yet."""
+    coroutine = task.get_coro()
+    return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
 def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from aiographql.client import GraphQLClientException
+from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
+from graphql import GraphQLSyntaxError
 
 from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
-from graphql_prod.retry import Schedule
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.stats import ClientStats, PoolStats
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
 
+    from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.retry import Retry
     from graphql_prod.schema.store import Schemas
     from graphql_prod.session import Backend, Sessions
     from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.timeouts import TimeoutPolicy
     from graphql_prod.transport import ProductionTransport
+
+_PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
+_PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)
 
 
 @dataclass
@@ -35,6 +43,7 @@ class Parts:
     """What a client shares with its views."""
 
     config: ProductionConfig
+    settings: CallSettings
     sessions: Sessions
     lifecycle: Lifecycle
     transport: ProductionTransport
@@ -46,7 +55,7 @@ class Parts:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
         self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
-            name: _own_settings(policy) for name, policy in self.config.operations.items()
+            name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
         }
 
     def stats(self) -> ClientStats:
@@ -77,12 +86,19 @@ class Parts:
             await self.transport.release()
 
 
-def _own_settings(policy: OperationPolicy) -> dict[str, Any]:
+def settings_of(operation: str, config: ProductionConfig, settings: CallSettings) -> CallSettings:
+    """The settings of an operation that has its own, or these."""
+    policy = config.operations.get(operation)
+    return settings if policy is None else replace(settings, **_own_settings(policy, settings))
+
+
+def _own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, Any]:
+    """What differs for an operation: what its groups name, over what the client's say."""
     own: dict[str, Any] = {}
     if policy.timeout is not None:
-        own["timeout"] = policy.timeout
+        own["timeout"] = policy.timeout.merged_over(clients.timeout)
     if policy.retry is not None:
-        own["schedule"] = Schedule.of(policy.retry)
+        own["schedule"] = clients.schedule.with_part(policy.retry)
     return own
 
 
@@ -94,6 +110,8 @@ def effective(
     backend: Backend | None,
     validate: bool,
     schema_ttl: float | None,
+    timeout: TimeoutPolicy | float | str | None = None,
+    retry: Retry | None = None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together.
 
@@ -110,7 +128,14 @@ def effective(
             "settings in other forms go through from_config()"
         )
     named = {key: getattr(config, key) for key in config.model_fields_set}
-    given = {"endpoint": endpoint, "method": method, "backend": backend}
+    total = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    given = {
+        "endpoint": endpoint,
+        "method": method,
+        "backend": backend,
+        "timeout": {"total": timeout} if total else timeout,
+        "retry": retry,
+    }
     named.update((key, value) for key, value in given.items() if value is not None)
     schema: dict[str, Any] = {} if validate else {"mode": "off"}
     if schema_ttl is not None:
@@ -142,6 +167,31 @@ def require_callable(**given: object) -> None:
             raise ConfigurationError(f"{name} must be a callable, not {type(value).__name__}")
 
 
+def require_protocols(protocols: object) -> tuple[str, ...]:
+    """The WebSocket protocols to offer, in the order of preference.
+
+    :raises ConfigurationError: there is none, or one that we do not speak.
+    """
+    if isinstance(protocols, str):
+        names: tuple[object, ...] = (protocols,)
+    elif isinstance(protocols, Iterable) and not isinstance(protocols, Mapping | bytes):
+        names = tuple(protocols)
+    else:
+        raise ConfigurationError(
+            f"protocols must be a text or several, not {type(protocols).__name__}; {_PROTOCOLS_ALLOWED}"
+        )
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"protocols must be texts, not {type(name).__name__}; {_PROTOCOLS_ALLOWED}"
+            )
+        if name not in _PROTOCOLS:
+            raise ConfigurationError(f"protocols: {name[:100]!r} is not known; {_PROTOCOLS_ALLOWED}")
+    if not names:
+        raise ConfigurationError(f"protocols must name at least one; {_PROTOCOLS_ALLOWED}")
+    return tuple(dict.fromkeys(cast("tuple[str, ...]", names)))
+
+
 def require_subscription(request: GraphQLRequest) -> None:
     """Refuse what a reconnect would repeat without being a subscription.
 
@@ -161,6 +211,26 @@ def require_subscription(request: GraphQLRequest) -> None:
             f"Not subscribed: the document is a {kind}, and a reconnect would send it again. "
             "Send it with query()."
         )
+
+
+def refuse_subscription(request: GraphQLRequest, operation: str | None) -> None:
+    """Refuse a subscription where an answer is expected. Called for documents with that word in them.
+
+    :raises GraphQLClientException: the operation that would run is a subscription.
+    """
+    if not re.search(r"\bsubscription\b", request.query):
+        return  # "subscriptionType" and the like
+    try:
+        kind = kind_of(request.query, operation or request.operationName)
+    except (GraphQLSyntaxError, RecursionError):
+        return  # whoever validates it, or the server, has better words
+    if kind == "subscription":
+        error = GraphQLClientException(
+            "Not sent: the document is a subscription, which has many answers or none. "
+            "Subscribe to it with subscribe() or stream()."
+        )
+        vars(error).update(attempts=0, elapsed=0.0, may_have_executed=False)
+        raise error
 
 
 def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:

@@ -90,9 +90,13 @@ class Policy(BaseModel):
         named = {key: getattr(made, key) for key in made.model_fields_set}
         if problems := list(cls._contradictions(named)):
             raise ConfigurationError(problems)
-        for inner, outer in cls.nested:
-            made._fit(inner, outer)
+        made._settle()
         return made
+
+    def _settle(self) -> None:
+        """Give the settings that nobody named the values that the named ones leave them."""
+        for inner, outer in self.nested:
+            self._fit(inner, outer)
 
     @classmethod
     def _contradictions(cls, named: dict[str, Any]) -> Iterator[Problem]:
@@ -110,6 +114,21 @@ class Policy(BaseModel):
         if small is not None and large is not None and small > large:
             moved, value = (outer, small) if inner in self.model_fields_set else (inner, large)
             self.__dict__[moved] = value
+
+    def merged_over(self, base: Self) -> Self:
+        """What holds where this group names only a part, and ``base`` holds for the rest.
+
+        What this group names counts. A number of ``base`` that is left no room by it moves as far as it must.
+        """
+        named = {key: getattr(self, key) for key in self.model_fields_set}
+        kept = {key: getattr(base, key) for key in base.model_fields_set if key not in named}
+        for inner, outer in self.nested:
+            small, large = (named.get(key, kept.get(key)) for key in (inner, outer))
+            if small is not None and large is not None and small > large:
+                moved, value = (outer, small) if inner in named else (inner, large)
+                if moved in kept:
+                    kept[moved] = value
+        return type(self)(**kept, **named)
 
 
 def problems_of(model: type[Policy], error: ValidationError) -> Iterable[Problem]:
@@ -139,6 +158,8 @@ def _allowed(model: type[Policy], details: ErrorDetails, message: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and not -(10**39) < value < 10**39:
+        return ""  # Python refuses to write very long ones
     if isinstance(value, bool | int | float | str) and len(str(value)) <= 40:
         return f", got {value!r}"
     return ""

@@ -60,6 +60,13 @@ class PreparedRequest(GraphQLRequest):
             payload["operationName"] = self.operationName
         return payload
 
+    def __repr__(self) -> str:
+        # Names only: values of headers and variables, and literals in the document, may be secret.
+        return (
+            f"<{type(self).__name__} operation={self.operationName!r} characters={len(self.query)} "
+            f"variables={list(self.variables)} headers={list(self.headers)}>"
+        )
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GraphQLRequest):
             return NotImplemented

@@ -14,10 +14,11 @@ from graphql_prod import clock
 from graphql_prod.documents import Operation
 from graphql_prod.errors import ConfigurationError, HTTPStatusError
 from graphql_prod.policy import Listed, Number, Policy
+from graphql_prod.retry_after import retry_after as retry_after
 from graphql_prod.timeouts import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from aiographql.client import GraphQLResponse
 
@@ -124,6 +125,10 @@ class Attempt:
     error: Exception | None = None
     """What will be raised if there is no further attempt; None if the answer will be returned."""
     response: GraphQLResponse | None = None
+    unread: bool = False
+    """True for a body that may be a GraphQL answer, and that nobody read or could read."""
+    advice: str = ""
+    """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 
 
 def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy) -> bool:
@@ -151,14 +156,36 @@ class Schedule:
     """True when the caller gave a tenacity object, whose predicate must agree too."""
 
     @classmethod
-    def of(cls, retry: Retry) -> Schedule:
+    def of(cls, retry: Retry, beneath: Retry | None = None) -> Schedule:
+        """The schedule of a policy, or of a tenacity object.
+
+        :param beneath: what held before. A tenacity object says when to try again, and can only narrow the
+            table: what the table goes by (mutations, statuses, codes, the key, the budget) stays.
+        """
         if isinstance(retry, RetryPolicy):
             return cls(retry, _retrying(retry))
         if not isinstance(retry, tenacity.BaseRetrying):
             raise ConfigurationError(
                 f"retry must be a RetryPolicy or a tenacity object, not {type(retry).__name__}"
             )
-        return cls(RetryPolicy(), retry, narrows=True)
+        return cls(beneath if isinstance(beneath, RetryPolicy) else RetryPolicy(), retry, narrows=True)
+
+    def with_part(self, part: RetryPolicy) -> Schedule:
+        """The schedule of an operation whose group names a part; the rest stays.
+
+        Over a tenacity object, attempts that are named replace its ``stop``, waits that are named its
+        ``wait``; its predicate must agree as before.
+        """
+        policy = part.merged_over(self.policy)
+        own, named = _retrying(policy), part.model_fields_set
+        if not self.narrows:
+            return Schedule(policy, own)
+        changed: dict[str, Any] = {}
+        if "attempts" in named:
+            changed["stop"] = own.stop
+        if named & {"wait_initial", "wait_max", "jitter"}:
+            changed["wait"] = own.wait
+        return Schedule(policy, self.retrying.copy(**changed) if changed else self.retrying, narrows=True)
 
     def state(self, started: float) -> tenacity.RetryCallState:
         """Tenacity's view of one call; made at its first failure."""
@@ -252,24 +279,3 @@ class Budget:
         for passed in range(self._slot + 1, min(slot, self._slot + _SLOTS + 1) + 1):
             self._calls[passed % (_SLOTS + 1)] = self._retries[passed % (_SLOTS + 1)] = 0
         self._slot = slot
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None.
-
-    A date is held against the answer's own ``Date``, so that a clock of ours that is wrong does no harm.
-    """
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
-    value = headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        if value.strip().isdigit():
-            return float(value)
-        now = headers.get("Date")
-        reference = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(value) - reference).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
 from graphql_prod.config import redacted
+from graphql_prod.connector import KeptConnector
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.exchange import AiohttpExchange, Exchange, HttpxExchange, ShieldedExchange
+from graphql_prod.exchange import (
+    AiohttpExchange,
+    Exchange,
+    GivenAiohttpExchange,
+    HttpxExchange,
+    ShieldedExchange,
+    WatchedBody,
+)
 from graphql_prod.loops import call_on
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
@@ -92,7 +101,7 @@ class AiohttpSession(Session):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.native)
+        return GivenAiohttpExchange(self.native)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         named = _aiohttp_limits(timeout, timeout.named)
@@ -137,9 +146,8 @@ class OwnedSession(Session):
     gate: Gate
     native: aiohttp.ClientSession
 
-    def __init__(self, pool: PoolPolicy, wire: Wire, traces: list[aiohttp.TraceConfig] | None = None) -> None:
+    def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
         super().__init__()
-        self._traces = traces or []
         self._http_spans: aiohttp.TraceConfig | None = None
         self._traced: aiohttp.ClientSession | None = None
         self.loop = asyncio.get_running_loop()
@@ -151,7 +159,7 @@ class OwnedSession(Session):
         self.wire = wire
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=KeptConnector(
                 # The gate counts requests and subscriptions are counted too: nobody waits in here.
                 limit=pool.request_connections + pool.subscriptions,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
@@ -164,7 +172,7 @@ class OwnedSession(Session):
             trust_env=wire.trust_env,
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
-        self.native.trace_configs[:] = self._traces
+        self.native.trace_configs.clear()
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
         self._ended = asyncio.Event()
@@ -176,7 +184,7 @@ class OwnedSession(Session):
     def for_upgrades(self) -> aiohttp.ClientSession:
         if self._upgrading is None:
             # Of their own: the hook against redirects would cost every call.
-            self._upgrading = self._beside([one_attempt()])
+            self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
@@ -201,7 +209,7 @@ class OwnedSession(Session):
     def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
         """The session of calls that are traced: hooks would cost all the others too."""
         if self._traced is None:
-            self._traced = self._beside([*self._traces, http_spans], timeout=aiohttp.ClientTimeout())
+            self._traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
         return self._traced
 
     @property
@@ -279,7 +287,7 @@ class OwnedHttpx(OwnedSession):
     def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
 
-        super().__init__(pool, wire, [_sending_trace()])
+        super().__init__(pool, wire)
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
         self._url = url = httpx.URL(endpoint)
@@ -292,10 +300,11 @@ class OwnedHttpx(OwnedSession):
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
         url = self._url
+        watched: Any = WatchedSession(session)
         client = httpx.AsyncClient(
             auth=(url.username, url.password) if url.username or url.password else None,
             # TLS and proxy are the aiohttp session's affair; an empty context saves loading a second one.
-            transport=HttpxOverAiohttp(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
+            transport=HttpxOverAiohttp(client=watched, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": USER_AGENT},
             trust_env=False,
@@ -336,7 +345,7 @@ class Sessions:
         self._endpoint = endpoint
         self._pool = pool
         self.wire = wire
-        self._retiring: dict[asyncio.Task[None], OwnedSession] = {}
+        self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
         self._given = None if given is None else self.wrap(given)
@@ -395,9 +404,16 @@ class Sessions:
             owned.observe(http_spans)
 
     def _retire(self, owned: OwnedSession) -> None:
+        for closed in [each for each in self._retiring if each.closed]:  # by the end of its loop
+            del self._retiring[closed]
         task = asyncio.create_task(owned.retire())
-        self._retiring[task] = owned
-        task.add_done_callback(lambda done: self._retiring.pop(done, None))
+        self._retiring[owned] = task
+        task.add_done_callback(lambda _: self._retired(owned))
+
+    def _retired(self, owned: OwnedSession) -> None:
+        """Forget it; one whose task was cancelled is still open, and is closed at the end."""
+        if owned.closed:
+            self._retiring.pop(owned, None)
 
     def usage(self) -> tuple[int, int, int]:
         """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
@@ -409,18 +425,19 @@ class Sessions:
         here = asyncio.get_running_loop()
         owned, self._owned, self._last = self._owned, {}, None
         retiring, self._retiring = self._retiring, {}
-        for session in (*owned.values(), *retiring.values()):
+        for session in (*owned.values(), *retiring):
             if session.loop is here:
                 await session.close()
             elif session.loop.is_running():
                 there = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
                 # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
                 await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
-        for task in retiring:
+        for task in retiring.values():
             call_on(task.get_loop(), task.cancel)
 
     def __del__(self) -> None:
-        if any(not owned.closed for owned in getattr(self, "_owned", {}).values()):
+        known = (*getattr(self, "_owned", {}).values(), *getattr(self, "_retiring", ()))
+        if any(not owned.closed for owned in known):
             warnings.warn(
                 f"a ProductionClient for {redacted(self._endpoint)} was collected with its session open; "
                 "use `async with client:` or `await client.close()`",
@@ -455,26 +472,26 @@ def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, fl
     }
 
 
-def _sending_trace() -> aiohttp.TraceConfig:
-    """Tells an httpx exchange when its request was written, which httpx itself never says."""
-    trace = aiohttp.TraceConfig()
+class WatchedSession:
+    """Stands in for the aiohttp session under our httpx client, whose exchange it tells what was written."""
 
-    async def begun(*_: object) -> None:
-        _mark(sent=False)
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
-    async def written(*_: object) -> None:
-        _mark(sent=True)
+    def __call__(self) -> WatchedSession:
+        """What httpx-aiohttp asks, of what is no session itself, for the session to use."""
+        return self
 
-    trace.on_request_start.append(begun)
-    trace.on_request_headers_sent.append(written)
-    trace.freeze()
-    return trace
-
-
-def _mark(*, sent: bool) -> None:
-    call = CURRENT.get()
-    if call is not None and call.exchange is not None:
-        call.exchange.sent = sent
+    def request(self, *, data: Any = None, **options: Any) -> Any:
+        call = CURRENT.get()
+        exchange = None if call is None else call.exchange
+        if exchange is not None:
+            if type(data) is bytes:
+                exchange.sent = False
+                data = WatchedBody(data, exchange)
+            else:
+                exchange.sent = None
+        return self._session.request(data=data, **options)
 
 
 def _require_httpx() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -16,7 +16,10 @@ class TimeoutPolicy(Policy):
     """Time limits of one call, in seconds. None means no limit.
 
     A limit that is not named has the value of ``STANDARD``, moved where a named one leaves it no room
-    (``total=2`` lowers connect to 2, ``attempt=60`` raises the total to 60).
+    (``total=2`` lowers connect to 2, ``attempt=60`` raises the total to 60). Where a number of seconds is
+    named for the total and nothing for ``read``, there is no limit for ``read``: the user said how long a
+    call may take. ``total=None`` says nothing of the kind, and ``read`` keeps its default: else nothing would
+    end a call to a server that is silent.
     Named numbers that contradict one another are refused. The defaults are those of .NET's standard
     resilience handler (total 30 s, attempt 10 s: here as ``read``), and httpx's 5 s for a connection.
 
@@ -40,6 +43,26 @@ class TimeoutPolicy(Policy):
     read: Seconds | None = 10.0
     write: Seconds | None = 10.0
     pool: Seconds | None = 5.0
+
+    def _settle(self) -> None:
+        if (
+            self.total is not None
+            and "total" in self.model_fields_set
+            and "read" not in self.model_fields_set
+        ):
+            self.__dict__["read"] = None
+        super()._settle()
+
+    def merged_over(self, base: Self) -> Self:
+        """What holds where an operation names these limits and its client those of ``base``.
+
+        What this group names counts, and what ``base`` names stays, ``read`` too; one that is left no room
+        moves as far as it must. A preset replaces ``base``: it says all that it wants to say. Where the total
+        is named, here or there, and ``read`` nowhere, ``read`` has no limit.
+        """
+        if any(self == preset and self.named == preset.named for preset in PRESETS.values()):
+            return self
+        return super().merged_over(base)
 
     @property
     def named(self) -> frozenset[str]:
@@ -79,7 +102,10 @@ def timeout_policy(value: object) -> object:
 
 
 def override(base: TimeoutPolicy, value: TimeoutPolicy | float | str | None) -> TimeoutPolicy:
-    """What holds after ``value`` was asked for: a number is a new total, None changes nothing."""
+    """What holds after ``value`` was asked for: a number is a new total, None changes nothing.
+
+    Of what was named before stays what fits into the new total.
+    """
     if value is None:
         return base
     if isinstance(value, TimeoutPolicy):

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.credentials import ProviderError, provider_failed
-from graphql_prod.documents import Operation, operation_name
+from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.exchange import Exchange, shielded
+from graphql_prod.get_requests import as_get, params_of, query_of
 from graphql_prod.headers import provided
-from graphql_prod.outcomes import is_unauthenticated, of_answer, of_exception, refusal_of
+from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
+from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.renewals import FRESH
+from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
 
 if TYPE_CHECKING:
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     import tenacity
-    from aiographql.client import GraphQLRequest, GraphQLResponse
+    from aiographql.client import GraphQLRequest
+    from aiographql.client import GraphQLResponse as StockResponse
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.call import Subject
@@ -50,6 +55,7 @@ class ProductionTransport(GraphQLTransport):
         self,
         *,
         host: str,
+        endpoint: str = "",
         settings: CallSettings,
         sessions: Sessions,
         budget: Budget | None,
@@ -58,6 +64,7 @@ class ProductionTransport(GraphQLTransport):
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
+        self._endpoint = endpoint
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -89,6 +96,11 @@ class ProductionTransport(GraphQLTransport):
         call.request = request
         if method.lower() == "get":
             self._refuse_changes(call, request)
+            if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
+                named = request if call.subject is None else call.subject[0]
+                request = as_get(request, named.headers)
+                if not request.query:
+                    kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
         return await self._attempts(call, method, request, serializer, kwargs)
@@ -160,10 +172,10 @@ class ProductionTransport(GraphQLTransport):
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
         if request.query.strip() and call.operation is not Operation.QUERY:
-            raise GraphQLClientException(
-                f"Not sent to {self.host}: only queries may go over GET, and this document is a mutation "
-                "or cannot be judged (name its operation). Send it with POST."
+            why = runs_nothing(request.query, request.operationName) or (
+                "this document is a mutation or cannot be judged. Send it with POST."
             )
+            raise GraphQLClientException(f"Not sent to {self.host}: only queries may go over GET, and {why}")
 
     async def _attempts(
         self,
@@ -177,41 +189,55 @@ class ProductionTransport(GraphQLTransport):
         credentials, bare, refused = call.settings.credentials, request, None
         while True:
             if credentials is not None:
-                request, given = await self._authorized(call, credentials, bare, refused)
+                request, lent = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             sent_before = call.sent
             attempt: Attempt | None
-            response: GraphQLResponse | None = None
+            response: StockResponse | None = None
             try:
                 sending = self._send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
-                attempt = of_exception(error, _exchange(call), call, self.host)
+                secrets = self._secrets(request)
+                given = self._custom is not None or self._sessions.given is not None
+                attempt = of_exception(
+                    error,
+                    _exchange(call),
+                    call,
+                    self.host,
+                    endpoint=self._endpoint,
+                    given=given or kwargs.get("session") is not None,
+                    secrets=secrets,
+                )
+                conceal(attempt.error, secrets)
             else:
                 if _is_clean(response, call):
                     call.status = None
                     if credentials is not None and credentials.renewals.watching:
-                        _tell_answered(credentials, given, request)
-                    return response
+                        _tell_answered(call, credentials, lent)
+                    exchange = call.exchange or _exchange(call)
+                    return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
-            call.status, call.exchange = _exchange(call).status, None
+            exchange, call.exchange = _exchange(call), None
+            call.status = exchange.status
             if (
                 credentials is not None
                 and is_unauthenticated(attempt, response, call)
-                and self._may_renewal_help(credentials, refusal_of(attempt, response, call), given, refused)
+                and self._may_renewal_help(credentials, refusal_of(attempt, response, call), lent, refused)
             ):
-                refused = given
-                call.sent = sent_before  # what was refused was not executed
+                refused = lent
+                if nothing_ran(attempt, response):
+                    call.sent = sent_before
                 self._tell_refusal(call, attempt)
                 continue
             if attempt is None:
                 assert response is not None  # noqa: S101 -- no record means a good answer
-                return response
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
             state = state or call.settings.schedule.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
-                return _end(attempt)
+                return answered(_end(attempt), exchange.status, exchange.headers, call.attempts, call.started)
             self.retries += 1
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
@@ -252,10 +278,31 @@ class ProductionTransport(GraphQLTransport):
         try:
             given = await credentials.headers(refused, None if limit == inf else limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__ or error
-        return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
+            failure = error
+        else:
+            return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
+        try:
+            cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
+            if not call.attempts:
+                raise provider_failed(self.host, failure) from cause
+            before = f"No further attempt was sent to {self.host}, {call.spent}"
+            raise provider_failed(self.host, failure, before, f" {call.consequence}") from cause
+        finally:
+            del failure
 
-    async def _limited(self, limit: float, sending: Awaitable[GraphQLResponse]) -> GraphQLResponse:
+    def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
+        """What must not be seen in a cause; asked for when something has failed."""
+        call = CURRENT.get()
+        asked = None if call is None else call.request or (call.subject and call.subject[0])
+        headers = [each.headers for each in (request, asked) if each is not None]
+        if call is not None:
+            headers.append(dict(call.settings.headers or {}))
+        credentials = (self._settings if call is None else call.settings).credentials
+        provided = {} if credentials is None else credentials.latest
+        urls = (self._endpoint, self._sessions.wire.proxy)
+        return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
+
+    async def _limited(self, limit: float, sending: Awaitable[StockResponse]) -> StockResponse:
         async with asyncio.timeout(limit):
             return await sending
 
@@ -268,7 +315,7 @@ class ProductionTransport(GraphQLTransport):
         *,
         session: Any = None,
         **kwargs: Any,
-    ) -> Awaitable[GraphQLResponse]:
+    ) -> Awaitable[StockResponse]:
         """One attempt, not yet begun: what has to be awaited, with no frame of ours that it does not need."""
         if self._custom is not None:
             return self._send_custom(call, self._custom, method, request, serializer, session, kwargs)
@@ -284,7 +331,7 @@ class ProductionTransport(GraphQLTransport):
         request: GraphQLRequest,
         serializer: GraphQLSerializer,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         timeout = call.settings.timeout
         through: Any = session.exchange() if call.watch is None else call.watch.exchange(session, call)
         if call.watch is None:
@@ -311,7 +358,7 @@ class ProductionTransport(GraphQLTransport):
         serializer: GraphQLSerializer,
         session: Any,
         kwargs: dict[str, Any],
-    ) -> GraphQLResponse:
+    ) -> StockResponse:
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
@@ -319,6 +366,8 @@ class ProductionTransport(GraphQLTransport):
         exchange.sent = None
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if isinstance(custom, HttpxTransport) and method.lower() == "get":
+            kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
         if isinstance(custom, HttpxTransport):
             return await shielded(sending, self._sessions.abandoned.tasks)
@@ -331,12 +380,14 @@ class ProductionTransport(GraphQLTransport):
             return None
         wait = await schedule.next_wait(state, attempt)
         if wait is None:
+            explain(attempt, used_up(schedule))
             return None
         if wait >= call.remaining:
-            _note(attempt, f"Not tried again: a wait of {wait:.2f} s does not fit into the total.")
+            note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
+            explain(attempt, no_room(call.settings.timeout.total), note)
             return None
         if self.budget is not None and not self.budget.withdraw():
-            _note(attempt, "Not tried again: the retry budget of this client is spent.")
+            explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
             if call.watch is not None:
                 call.watch.refused_by_budget()
             logger.warning(
@@ -358,12 +409,17 @@ class ProductionTransport(GraphQLTransport):
             wait,
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
-        return await self._lifecycle.pause(wait)
+        if await self._lifecycle.pause(wait):
+            return True
+        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        return False
 
 
-def _tell_answered(credentials: Credentials, given: Given, request: GraphQLRequest) -> None:
-    scope = credentials.scope(given)
-    credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
+def _tell_answered(call: Call, credentials: Credentials, given: Given) -> None:
+    request = call.request
+    if request is not None:
+        scope = credentials.scope(given)
+        credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
 
 
 def _reset(token: Token[Call | None]) -> None:
@@ -373,7 +429,7 @@ def _reset(token: Token[Call | None]) -> None:
         return
 
 
-def _is_clean(response: GraphQLResponse, call: Call) -> bool:
+def _is_clean(response: StockResponse, call: Call) -> bool:
     """The short way out, for data without errors under a success status."""
     json, exchange = response.json, call.exchange
     return (
@@ -387,7 +443,7 @@ def _exchange(call: Call) -> Exchange:
     return call.exchange or Exchange()
 
 
-def _end(attempt: Attempt) -> GraphQLResponse:
+def _end(attempt: Attempt) -> StockResponse:
     """What the stock client would give: the answer if there is one, else the error."""
     if attempt.error is not None:
         raise attempt.error
@@ -395,14 +451,11 @@ def _end(attempt: Attempt) -> GraphQLResponse:
     return attempt.response
 
 
-def _note(attempt: Attempt, text: str) -> None:
-    if attempt.error is not None:
-        attempt.error.add_note(text)
-
-
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
     header = call.settings.schedule.policy.idempotency_header or ""
-    if call.operation is Operation.QUERY or any(k.lower() == header.lower() for k in request.headers):
+    if call.operation is not Operation.REPEATABLE or any(
+        k.lower() == header.lower() for k in request.headers
+    ):
         return request
     return request.copy(headers={header: str(uuid.uuid4())})
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from graphql_prod.config import host_of, target_of
+from graphql_prod.byte_clock import tapped_connection
+from graphql_prod.config import host_of, redirect_of
 from graphql_prod.errors import ConfigurationError, TransportError
 from graphql_prod.wire import USER_AGENT
 
@@ -31,9 +32,9 @@ def ws_url(endpoint: str) -> str:
 
 
 def refused_redirect(url: str, location: str) -> TransportError:
-    """The error of an upgrade that was redirected; it names the target's host and nothing more of it."""
+    """The error of an upgrade that was redirected; it names the target without its query."""
     host = host_of(url)
-    target = target_of(location) or host
+    target = redirect_of(url, location) or host
     return TransportError(
         f"{host} answered the WebSocket upgrade with a redirect to {target}, which is not followed. "
         f"If {target} is right, make it the endpoint."
@@ -80,6 +81,7 @@ async def connect_websockets(
         additional_headers=headers,
         user_agent_header=None if "user-agent" in map(str.lower, headers) else USER_AGENT,
         proxy=wire.proxy or (True if wire.trust_env else None),
+        create_connection=tapped_connection(),
         **options,
     )
     return connecting

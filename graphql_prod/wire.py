@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +51,9 @@ class TlsPolicy(Policy):
         if self.ca_file is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             trust = context.load_verify_locations
-            _load("ca_file", self.ca_file, "certificates", lambda: trust(self.ca_file))
+            _load("ca_file", [self.ca_file], "certificates", lambda: trust(self.ca_file))
         if self.cert_file is not None:
-            files = self.cert_file if self.key_file is None else f"{self.cert_file} and {self.key_file}"
+            files = [file for file in (self.cert_file, self.key_file) if file is not None]
             _load(
                 "cert_file" if self.key_file is None else "cert_file, key_file",
                 files,
@@ -64,13 +64,26 @@ class TlsPolicy(Policy):
         return context
 
 
-def _load(key: str, files: object, wanted: str, load: Callable[[], None]) -> None:
+def _named(file: Path) -> str:
+    """A file's name for texts, unless it is no name but a key or a certificate, which is never shown."""
+    text = str(file)
+    encoded = (
+        text.startswith(("LS0t", "MI")) and len(text) > 60
+    )  # "-----" and what DER begins with, in base64
+    if encoded or len(text) > 200 or any(mark in text for mark in ("-----", "\n", "\r")):
+        return f"(a text of {len(text)} characters: a name is wanted, not what the file holds)"
+    return text
+
+
+def _load(key: str, files: list[Path], wanted: str, load: Callable[[], None]) -> None:
     try:
         load()
     except (OSError, ValueError) as error:
         reason = "is no PEM file of" if isinstance(error, ssl.SSLError | ValueError) else "cannot be read as"
         detail = "" if isinstance(error, ssl.SSLError) else f" ({getattr(error, 'strerror', None) or error})"
-        raise ConfigurationError([Problem(key, f"{files} {reason} {wanted}{detail}")]) from None
+        raise ConfigurationError(
+            [Problem(key, f"{' and '.join(map(_named, files))} {reason} {wanted}{detail}")]
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,6 @@ class Wire:
     """The part of the settings that our own sessions are made with."""
 
     tls: ssl.SSLContext | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
     trust_env: bool = False
     max_response_bytes: int | None = MAX_RESPONSE_BYTES

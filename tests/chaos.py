@@ -10,6 +10,9 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
+import time
+import warnings
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLSubscriptionEvent
     from subscribing import Backend
 
+    from graphql_prod.testing import ReceivedRequest
+
 KEY = "Idempotency-Key"
 ECHO = "query Echo($value: String) { echo(value: $value) }"
 ADD = "mutation Add { increment }"
@@ -51,6 +56,14 @@ REST = 30.0
 """Seconds of fair weather in which everything that was begun comes to its end."""
 SETTLED = 10.0
 """Seconds after the end of a mutation until nothing of it can be on its way any more."""
+STRAY = b"""HTTP/1.1 200 OK\r
+Content-Type: application/json\r
+Content-Length: 43\r
+\r
+{"data": {"echo": "stray", "increment": 0}}"""
+"""An answer to nothing."""
+EXPIRED = 4401
+"""With what a socket ends whose token has expired."""
 
 
 class Findings:
@@ -175,11 +188,14 @@ class Mutations:
         made = self._open[self._next] = Mutation(keyed)
         return self._next, made
 
-    def arrived(self, server: ScriptedServer) -> None:
-        """Read the server's book, and begin a new one."""
+    def arrived(self, server: ScriptedServer, turned_away: set[int]) -> None:
+        """Read the server's book, and begin a new one.
+
+        :param turned_away: which requests it refused unread, for their token; they may come again.
+        """
         for request in server.requests:
             number = (request.extensions or {}).get("number")
-            if number is None:
+            if number is None or id(request) in turned_away:
                 continue
             made = self._open.get(number)
             if made is None:
@@ -188,6 +204,7 @@ class Mutations:
             made.arrivals += 1
             made.keys.add(request.headers.get(KEY, ""))
         server.requests.clear()
+        turned_away.clear()
 
     def settle(self, now: float) -> None:
         """Judge those that ended long enough ago."""
@@ -228,6 +245,15 @@ class World:
         self._at_rest = at_rest
         self._server = ScriptedServer()
         self._loop = asyncio.get_running_loop()
+        self._token = 0
+        """The number of the only token that is valid."""
+        self._held = 0
+        """The one that the clients' provider has."""
+        self._turned_away: set[int] = set()
+        self._go = asyncio.Event()
+        """Set while calls may begin."""
+        self._go.set()
+        self._under_way = 0
 
     def chance(self, name: str) -> Random:
         """Of its own for each who draws: nobody's luck depends on when others drew."""
@@ -243,7 +269,7 @@ class World:
                 await self._use_clients(seconds)
         finally:
             await self._server.stop()
-        self.mutations.arrived(self._server)
+        self.mutations.arrived(self._server, self._turned_away)
         self.mutations.settle(float("inf"))
 
     async def _use_clients(self, seconds: float) -> None:
@@ -282,6 +308,7 @@ class World:
             self._probes(plain, "probes 1"),
             self._probes(shared, "probes 2"),
             self._leaves("leaves"),
+            self._forks(plain, "forks"),
         ]
         for client, drops in ((plain, False), (shared, True)):
             for resumed in (True, False):
@@ -314,16 +341,37 @@ class World:
             ),
         )
 
-        async def credentials() -> dict[str, str]:
+        async def credentials(refresh: bool = False) -> dict[str, str]:
             await asyncio.sleep(0)
-            return {"Authorization": "Bearer x"}
+            if refresh:
+                self._held = self._token
+                self.done["renewals"] += 1
+            return {"Authorization": f"Bearer {self._held}"}
 
         provider = credentials if share else None
         return ProductionClient(self._proxy.url_for("/graphql"), config=config, headers_provider=provider)
 
     async def _start_server(self) -> None:
         self._server.tick = 0.01
+        self._server.on_request, self._server.on_connect = self._judges, self._lets_in
         await self._server.start()
+
+    def _is_stale(self, request: ReceivedRequest) -> bool:
+        """Whether it carries a token that has expired; a client without credentials has none."""
+        return request.headers.get("Authorization", f"Bearer {self._token}") != f"Bearer {self._token}"
+
+    def _judges(self, request: ReceivedRequest) -> Answer | None:
+        if not self._is_stale(request):
+            return None
+        self._turned_away.add(id(request))
+        self.done["stale tokens"] += 1
+        if self._token % 2:
+            return Answer.page(401)
+        error = {"message": "expired", "extensions": {"code": "UNAUTHENTICATED"}}
+        return Answer.graphql(errors=[error])
+
+    def _lets_in(self, request: ReceivedRequest) -> int | None:
+        return EXPIRED if self._is_stale(request) else None
 
     # What has to hold at the end.
 
@@ -362,13 +410,21 @@ class World:
     async def _keep_books(self) -> None:
         while True:
             await asyncio.sleep(0.5)
-            self.mutations.arrived(self._server)
+            self.mutations.arrived(self._server, self._turned_away)
             self.mutations.settle(self._loop.time() - SETTLED)
 
     # Those who use a client.
 
     async def _call(self, what: str, total: float, call: Callable[[], Awaitable[Any]]) -> Any:
         """A call that must end within its deadline; None if it failed as it may."""
+        await self._go.wait()
+        self._under_way += 1
+        try:
+            return await self._timed(what, total, call)
+        finally:
+            self._under_way -= 1
+
+    async def _timed(self, what: str, total: float, call: Callable[[], Awaitable[Any]]) -> Any:
         begun = self._loop.time()
         try:
             async with asyncio.timeout(total + HANGS):
@@ -413,9 +469,12 @@ class World:
 
     async def _given_up(self, call: Awaitable[Any], after: float) -> None:
         """The caller himself has no more time: he hears of it at once."""
+        await self._go.wait()
+        self._under_way += 1
         with contextlib.suppress(TimeoutError, GraphQLClientException):
             async with asyncio.timeout(after):
                 await call
+        self._under_way -= 1
         self.done["given up"] += 1
 
     async def _changes(self, client: ProductionClient, name: str, *, keyed: bool) -> None:
@@ -577,6 +636,31 @@ class World:
         self.findings.check(came == ledger.last + 1, text)
         return False
 
+    # One who has children.
+
+    async def _forks(self, client: ProductionClient, name: str) -> None:
+        """A child of the process uses the client and closes it, and has nothing of what goes on here."""
+        chance = self.chance(name)
+        while not self.over:
+            await asyncio.sleep(chance.uniform(3, 12))
+            if self.over:
+                return
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from Python 3.12 on
+                child = os.fork()
+            if not child:
+                in_child(client)
+            status = await self._buried(child)
+            self.findings.check(not status, f"{self.backend} {name}: a child ended with {status}")
+            self.done["children"] += 1
+
+    async def _buried(self, child: int) -> int:
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)  # noqa: ASYNC222 -- it does not block
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            await asyncio.sleep(0.02)
+
     # The weather.
 
     async def _weather(self) -> None:
@@ -593,6 +677,11 @@ class World:
             self._restart,
             self._closes,
             self._silent,
+            self._expires,
+            self._expires,
+            self._blocks,
+            self._second_answer,
+            self._second_answer,
             self._answers,
             self._answers,
             self._answers,
@@ -644,7 +733,7 @@ class World:
     async def _restart(self, _: Random, seconds: float) -> None:
         """Another server in its place: it knows of nothing that was before but the counter."""
         await self._server.stop()
-        self.mutations.arrived(self._server)
+        self.mutations.arrived(self._server, self._turned_away)
         await asyncio.sleep(seconds)
         before, self._server = self._server, ScriptedServer(port=self._server.port)
         self._server.counter = before.counter
@@ -660,8 +749,56 @@ class World:
         self._server.never_ack = False
         self._server.reset_sockets()
 
+    async def _expires(self, chance: Random, seconds: float) -> None:
+        """A token's time is up, twice in a short while: calls see it, sockets hear of it or do not."""
+        for _ in range(2):
+            self._token += 1
+            if chance.random() < 0.7:
+                await self._server.close_sockets(EXPIRED, "token expired")
+            await asyncio.sleep(seconds / 2)
+
+    async def _blocks(self, chance: Random, seconds: float) -> None:
+        """Somebody's code holds the loop while connections are closed: their ends wait to be read."""
+        self._proxy.half_close()
+        time.sleep(seconds / 4)  # noqa: ASYNC251 -- it is what happens to programs
+        await asyncio.sleep(seconds)
+        self._proxy.reset_connections()  # what it carries on would be carried for ever
+
+    async def _second_answer(self, _: Random, __: float) -> None:
+        """While no call is under way, kept connections get one answer more: it is nobody's."""
+        self._go.clear()
+        while self._under_way and not self.over:
+            await asyncio.sleep(0.01)
+        self._proxy.inject(STRAY)
+        self._go.set()
+
     async def _answers(self, chance: Random, _: float) -> None:
         self._server.script(*(bad_answer(chance) for _ in range(chance.randint(1, 6))))
+
+
+def in_child(client: ProductionClient) -> None:
+    """What a forked child does, which never returns: exit status 0 if the client is its own."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's limit is for the parent
+    signal.setitimer(signal.ITIMER_REAL, REST)
+    status = 1
+    try:
+        status = asyncio.run(_use_in_child(client))
+    finally:
+        os._exit(status)
+
+
+async def _use_in_child(client: ProductionClient) -> int:
+    """1: a foreign error came out; 2: not closed; 3: it has what is the parent's; 4: the close was late."""
+    before = client.stats()
+    if before.in_flight or before.subscriptions or before.sockets or before.pool.in_use:
+        return 3
+    with contextlib.suppress(GraphQLClientException):
+        await client.with_options(timeout=2).query(ECHO, variables={"value": "child"})
+    begun = time.monotonic()
+    await client.close()
+    if time.monotonic() - begun > HANGS:
+        return 4
+    return 0 if client.state == "closed" else 2
 
 
 def bad_answer(chance: Random) -> Answer:

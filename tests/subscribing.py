@@ -185,13 +185,18 @@ class Follower:
 
 
 class InstantWaits(clock.Clock):
-    """Waits end at once, and are remembered."""
+    """Waits end at once, and are remembered; the time that they would have taken is over."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self._skipped = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._skipped
 
     def wake(self, waiter: asyncio.Future[None], seconds: float) -> asyncio.Handle:
         self.waits.append(seconds)
+        self._skipped += seconds
         return waiter.get_loop().call_soon(clock.end, waiter)
 
 

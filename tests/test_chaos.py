@@ -22,6 +22,7 @@ SEED = int(os.environ.get("SOAK_SEED", "8"))
 MEMORY, TASKS, DESCRIPTORS = 40.0, 60.0, 60.0
 # What has to have happened, or nothing was proven.
 HAPPENS = (
+    "children",
     "clean shutdowns",
     "dropped",
     "events",
@@ -34,8 +35,10 @@ HAPPENS = (
     "ready: False",
     "ready: True",
     "reconnects",
+    "renewals",
     "retries",
     "shutdowns cut short",
+    "stale tokens",
     "streams ended",
     "subscriptions ended",
 )

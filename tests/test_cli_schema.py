@@ -150,6 +150,42 @@ async def test_over_an_older_file(server: ScriptedServer, schema: InProcess, tmp
     assert os.listdir(tmp_path) == [file.name]
 
 
+async def test_planted_links(server: ScriptedServer, schema: InProcess, tmp_path: Path) -> None:
+    """Who may write to the folder cannot have another file overwritten, by the draft or by a link."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious", "utf-8")
+    (tmp_path / f".graphql_prod.{os.getpid()}").symlink_to(victim)
+    file = tmp_path / "schema.graphql"
+    assert (await schema("-o", str(file), ENDPOINT=server.url))[0] == 0
+    assert not file.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    for target in (victim, tmp_path / "gone"):
+        link = tmp_path / f"link to {target.name}"
+        link.symlink_to(target)
+        status, _, err = await schema("-o", str(link), ENDPOINT=server.url)
+        assert status == 1
+        assert str(link) in one_line(err)
+    assert victim.read_text("utf-8") == "precious"
+    assert not (tmp_path / "gone").exists()
+
+
+async def test_a_pipe(server: ScriptedServer, schema: InProcess, tmp_path: Path) -> None:
+    """What is there and is no file is written to."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    assert (await schema("-o", str(pipe), ENDPOINT=server.url))[0] == 0
+    assert canonical((await reading).decode()) == canonical(SDL)
+
+
+async def test_misspelt_variable(
+    server: ScriptedServer, schema: InProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is warned of, as by every command."""
+    assert (await schema(ENDPOINT=server.url, ENDPIONT="x"))[0] == 0
+    assert "did you mean GRAPHQL_PROD_ENDPOINT?" in caplog.text
+
+
 def one_line(err: str) -> str:
     """The only line of it, with nothing secret."""
     (line,) = err.splitlines()
@@ -187,7 +223,7 @@ WRONGS: dict[str, tuple[Callable[[Path], list[str]], dict[str, str], str]] = {
     "no endpoint": (lambda _: [], {"ENDPOINT": ""}, "endpoint"),
     "no file of settings": (lambda folder: ["--config", str(folder / "gone.toml")], {}, r"gone.toml"),
     "settings": (lambda _: [], {"SCHEMA__MODE": "never"}, "SCHEMA__MODE"),
-    "no folder": (lambda folder: ["-o", str(folder / "gone" / "schema.graphql")], {}, "gone"),
+    "no folder": (lambda folder: ["-o", str(folder / "gone" / "s.graphql")], {}, "gone/s.graphql'"),
     "a folder": (lambda folder: ["-o", str(folder)], {}, "director"),
 }
 

@@ -67,8 +67,10 @@ def tokens(server: ScriptedServer) -> list[str | None]:
 
 
 def refusal(code: object = "UNAUTHENTICATED", status: int = 200, data: Any = None) -> Answer:
-    """A GraphQL answer that refuses the credentials."""
-    body = {"errors": [{"message": "no", "extensions": {"code": code}}], "data": data}
+    """A GraphQL answer that refuses the credentials: without data it is a request error."""
+    body: dict[str, Any] = {"errors": [{"message": "no", "extensions": {"code": code}}]}
+    if data is not None:
+        body["data"] = data
     kind = "json" if status == 200 else "graphql-response+json"
     return Answer(status=status, body=body, media_type=f"application/{kind}")
 
@@ -299,7 +301,7 @@ class TestRefusals:
     async def test_renewed_once(
         self, server: ScriptedServer, backend: Backend, answer: Answer, document: str
     ) -> None:
-        """A refusal is answered with new credentials and one repetition, for mutations too: nothing ran."""
+        """A request error is answered with new credentials and one repetition, for mutations too."""
         server.script(answer)
         issuer = Issuer()
         async with client_of(server.url, issuer, backend) as client:

@@ -55,6 +55,8 @@ from graphql_prod.testing.waiting import no_waiting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from graphql_prod import GraphQLResponse as ProductionResponse
+
 GREET = "query Greet($name: String) { hello(name: $name) }"
 BOTH = "query Greet { hello } query Count { counter }"
 ADD = "mutation Add($by: Int) { increment(by: $by) }"
@@ -174,7 +176,7 @@ class TestQueries:
         """A text is executed, and the response says what was asked and answered."""
         async with variant.client(server) as client:
             response = await client.query(GREET, variables={"name": "you"})
-        assert type(response) is GraphQLResponse
+        assert isinstance(response, GraphQLResponse)
         assert response.data == {"hello": "Hello, you!"}
         assert response.json == {"data": {"hello": "Hello, you!"}}
         assert response.errors == []
@@ -1191,7 +1193,7 @@ class Tenant(ProductionClient):
         self.tenant = tenant
         self.queries = 0
 
-    async def query(self, request: GraphQLRequest | str, *args: Any, **kwargs: Any) -> GraphQLResponse:
+    async def query(self, request: GraphQLRequest | str, *args: Any, **kwargs: Any) -> ProductionResponse:
         self.queries += 1
         kwargs["headers"] = {**(kwargs.get("headers") or {}), "X-Tenant": self.tenant}
         return await super().query(request, *args, **kwargs)
@@ -1200,7 +1202,7 @@ class Tenant(ProductionClient):
 class Preparing(ProductionClient):
     """A user's subclass that asks something before each query."""
 
-    async def query(self, request: GraphQLRequest | str, *args: Any, **kwargs: Any) -> GraphQLResponse:
+    async def query(self, request: GraphQLRequest | str, *args: Any, **kwargs: Any) -> ProductionResponse:
         await super().query("{ hello }")
         return await super().query(request, *args, **kwargs)
 

@@ -33,7 +33,8 @@ def nothing_left_behind() -> None:
 AUTH = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
 scalars = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "BUSY", "UNAUTHENTICATED", "data"])
 extensions: st.SearchStrategy[Any] = scalars | st.fixed_dictionaries({"code": scalars}) | st.just({})
-errors = st.fixed_dictionaries({"message": st.just("no")}, optional={"extensions": extensions})
+paths: st.SearchStrategy[Any] = st.none() | st.just([]) | st.just(["increment", 0]) | st.just("increment")
+errors = st.fixed_dictionaries({"message": st.just("no")}, optional={"extensions": extensions, "path": paths})
 coded = st.sampled_from(["BUSY", "LATER", *sorted(AUTH)]).map(
     lambda code: {"message": "no", "extensions": {"code": code}}
 )
@@ -53,9 +54,13 @@ bodies = (
     )
 )
 answers = st.fixed_dictionaries(
-    {"data": st.none() | st.just({"hello": "you"})}, optional={"errors": st.lists(errors | coded, max_size=3)}
+    {},
+    optional={
+        "data": st.none() | st.just({"hello": "you"}),
+        "errors": st.lists(errors | coded, max_size=3),
+    },
 )
-statuses = st.none() | st.integers(200, 299) | st.integers(300, 599)
+statuses = st.none() | st.just(401) | st.integers(200, 299) | st.integers(300, 599)
 
 
 def stated(body: Any) -> bool:
@@ -65,13 +70,24 @@ def stated(body: Any) -> bool:
     if not isinstance(body.get("data", {}), dict | None):
         return False
     found = body.get("errors")
-    return found is None or (isinstance(found, list) and all(isinstance(each, dict) for each in found))
+    if found is not None and not (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        return False
+    return "data" in body or bool(found)
 
 
 def codes_of(body: dict[str, Any]) -> list[Any]:
     """The code of each error; None for one without."""
     found = [each.get("extensions") for each in body.get("errors") or ()]
     return [each.get("code") if isinstance(each, dict) else None for each in found]
+
+
+def ran(body: Any) -> bool:
+    """Whether a part of the operation may have run: there is data, be it null, or an error with a path."""
+    if not isinstance(body, dict):
+        return False
+    found = body.get("errors")
+    found = found if isinstance(found, list) else []
+    return "data" in body or any(isinstance(each, dict) and each.get("path") is not None for each in found)
 
 
 async def _judged(
@@ -109,11 +125,18 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
     if not stated(body):
         event("no answer")
         assert attempt is not None
+        if status is not None and status >= 300:
+            assert (attempt.reach, attempt.status, type(attempt.error)) == (
+                Reach.ANSWERED,
+                status,
+                HTTPStatusError,
+            )
+            return
         assert (attempt.reach, attempt.status, attempt.response) == (Reach.INVALID, status, None)
         assert isinstance(attempt.error, InvalidResponseError)
         assert (attempt.error.status, attempt.error.content_type) == (status, "text/x")
         assert attempt.error.excerpt == text.decode("utf-8", "replace")[:200]
-        assert is_unauthenticated(attempt, response, call) is is_unauthenticated(attempt, None, call) is False
+        assert is_unauthenticated(attempt, response, call) is (status == 401 and not (mutation and ran(body)))
         return
     codes = codes_of(body)
     named = all(isinstance(code, str) for code in codes) and codes and body.get("data") is None
@@ -129,10 +152,8 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
         assert attempt.response is response
         failed = status is not None and status >= 300
         assert attempt.reason.startswith(str(status)) if failed else attempt.reason == "error code"
-    refused = bool(AUTH & {code for code in codes if isinstance(code, str)})
-    if mutation and body.get("data") is not None:
-        refused = False
-    refused = refused or (attempt is not None and status == 401)
+    refused = status == 401 or bool(AUTH & {code for code in codes if isinstance(code, str)})
+    refused = refused and not (mutation and ran(body))
     assert is_unauthenticated(attempt, response, call) is refused
     if attempt is not None:
         assert is_unauthenticated(attempt, None, call) is refused
@@ -207,7 +228,7 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
         assert (attempt.reach, attempt.status) == (Reach.ANSWERED, 503)
         assert isinstance(attempt.error, HTTPStatusError)
         assert attempt.error.__cause__ is error
-        assert attempt.error.response is error.response
+        assert attempt.error.response == error.response
 
 
 @pytest.mark.parametrize(

@@ -81,16 +81,17 @@ def row_of(reach: Reach, status: int | None, found: frozenset[str] | None, polic
     return "codes" if found and not found - policy.error_codes else "lasting"
 
 
-def column_of(kind: str, policy: RetryPolicy, *, marked: bool) -> str:
-    """The column: what marks a mutation is the call, the policy, or a key that it sends."""
+def column_of(kind: str, policy: RetryPolicy, *, marked: bool | None) -> str:
+    """The column: what marks a mutation is the call; the policy, or a key, where the call says nothing."""
     if kind == "query":
         return kind
-    return "idempotent" if marked or policy.mutations == "always" or policy.idempotency_header else kind
+    by_policy = policy.mutations == "always" or policy.idempotency_header is not None
+    return "idempotent" if (by_policy if marked is None else marked) else kind
 
 
 @given(
     kind=st.sampled_from(sorted(DOCUMENTS)),
-    marked=st.booleans(),
+    marked=st.none() | st.booleans(),
     reach=st.sampled_from(Reach),
     status=st.none() | st.integers(100, 599),
     found=codes,
@@ -98,7 +99,7 @@ def column_of(kind: str, policy: RetryPolicy, *, marked: bool) -> str:
 )
 def test_the_table(
     kind: str,
-    marked: bool,
+    marked: bool | None,
     reach: Reach,
     status: int | None,
     found: frozenset[str] | None,

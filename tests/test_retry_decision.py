@@ -366,7 +366,7 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
         ("Sunday, 01-Mar-26 12:00:30 GMT", 30),
         ("Sun, 01 Mar 2026 13:00:30 +0100", 30),
         ("-1", None),
-        ("1.5", None),
+        ("1.5", 1.5),
         ("1e3", None),
         ("soon", None),
         ("", None),
@@ -377,7 +377,7 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    """RFC 9110: whole seconds, or a date held against the answer's own; anything else is no wish."""
+    """RFC 9110: seconds, or a date held against the answer's own; anything else is no wish."""
     assert retry_after({"Retry-After": value, "Date": format_datetime(NOON, usegmt=True)}) == seconds
 
 

@@ -159,7 +159,13 @@ MARKED = (
     Kind("mutation, always", retry={"mutations": "always"}),
 )
 REPEATABLE = (AS_QUERY, *MARKED)
-ONCE = (UNMARKED, NEVER)
+TAKEN_BACK = (
+    Kind("mutation, always, taken back", idempotent=False, retry={"mutations": "always"}),
+    Kind(
+        "mutation with a key, taken back", idempotent=False, retry={"idempotency_header": "Idempotency-Key"}
+    ),
+)
+ONCE = (UNMARKED, NEVER, *TAKEN_BACK)
 KINDS = (*REPEATABLE, *ONCE)
 
 repeatable = pytest.mark.parametrize("kind", REPEATABLE, ids=lambda kind: kind.name)
@@ -760,7 +766,7 @@ async def test_an_odd_answer_is_still_an_answer(client: ProductionClient, server
         {"data": {}},
         {"data": None, "errors": [{"message": "no"}]},
         {"data": {"counter": None}, "errors": [{"message": "no", "path": ["counter"]}]},
-        {"errors": []},
+        {"errors": [{}]},
     ]
     for body in bodies:
         forget(server)
@@ -1335,7 +1341,7 @@ async def test_retry_after_never_shortens_a_wait(
 ) -> None:
     """Shorter, in the past, or unreadable: the computed wait stays."""
     policy = RetryPolicy(wait_initial=3, wait_max=3, jitter="none")
-    for value in ("1", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5", "", "1.5", "²", "7, 8"):
+    for value in ("1", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5", "", "1.5", "²", "1, 2", "8, soon"):
         caplog.clear()
         server.script(Answer.page(503, headers={"Retry-After": value}))
         with no_waiting():
@@ -1496,6 +1502,13 @@ async def test_the_request_of_the_caller_stays_as_it_is(
     first, second = keys(server)
     assert first != second
     assert request.headers == {}
+
+
+async def test_what_is_taken_back_carries_no_key(owner: ProductionClient, server: ScriptedServer) -> None:
+    """A key would tell the server that the mutation is repeated; one of the caller's is sent as it is."""
+    await TAKEN_BACK[1].view(owner).query(MUTATION)
+    await TAKEN_BACK[1].view(owner).query(MUTATION, headers={"idempotency-KEY": "mine"})
+    assert keys(server) == [None, "mine"]
 
 
 async def test_a_mark_alone_sends_no_key(simple: ProductionClient, server: ScriptedServer) -> None:

@@ -96,6 +96,13 @@ def replaced(file: Path, text: str) -> None:
     new.replace(file)
 
 
+def spoil(file: Path) -> None:
+    """Other content under the same time and length: who looks at those only reads no more."""
+    stat = file.stat()
+    file.write_bytes(b"#" * stat.st_size)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 class TestForms:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("mode", ["strict", "auto"])
@@ -139,6 +146,20 @@ class TestForms:
             with pytest.raises(GraphQLClientValidationException):
                 await client.query(WRONG)
         assert server.requests == []
+
+    async def test_at_the_start(self, server: ScriptedServer, file: Path, tmp_path: Path) -> None:
+        """``from_config`` reads it at once: one that cannot be used stops the roll-out. It is read once."""
+        settings = {"endpoint": server.url, "schema": {"file": tmp_path / "gone.graphql"}}
+        with pytest.raises(ConfigurationError, match=r"gone\.graphql.*No such file"):
+            ProductionClient.from_config(settings)
+        (tmp_path / "gone.graphql").write_text("type Query {", "utf-8")
+        with pytest.raises(ConfigurationError, match=r"gone\.graphql"):
+            ProductionClient.from_config(settings)
+        for unused in ({"validate": False}, {"schema": graphql.build_schema(SDL)}):
+            ProductionClient.from_config(settings, **unused)
+        async with ProductionClient.from_config({"endpoint": server.url, "schema": {"file": file}}) as client:
+            spoil(file)
+            await client.query(HELLO)
 
     async def test_age(self, server: ScriptedServer, file: Path, hand: Hand) -> None:
         """Seconds since it was read."""

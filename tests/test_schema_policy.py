@@ -131,6 +131,8 @@ class TestSettings:
         monkeypatch.setenv("GRAPHQL_PROD_SCHEMA__MODE", "strict")
         monkeypatch.setenv("GRAPHQL_PROD_SCHEMA__TTL", "3600")
         monkeypatch.setenv("GRAPHQL_PROD_SCHEMA__FILE", "schema.graphql")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "schema.graphql").write_text("type Query { hello: String }", "utf-8")
         found = ProductionClient.from_config(file).config.schema
         assert (found.mode, found.ttl, str(found.file)) == ("strict", 3600, "schema.graphql")
         assert found.stale_if_error is False

@@ -7,7 +7,7 @@ from aiographql.client import GraphQLRequestException, GraphQLResponse
 from multidict import CIMultiDict
 
 from graphql_prod import HTTPStatusError
-from graphql_prod.schema.building import NoSchemaError
+from graphql_prod.errors import NoSchemaError
 from graphql_prod.schema.refusals import Refusal, refusal_of
 
 AUTH = frozenset({"UNAUTHENTICATED"})
@@ -42,6 +42,15 @@ def test_pages(status: int, refusal: Refusal | None) -> None:
     error = HTTPStatusError("no", response=answer({}), status=status, headers=CIMultiDict(), retry_after=None)
     for known in (None, 200, 401, 503):
         assert refusal_of(error, known, AUTH) is refusal
+
+
+@pytest.mark.parametrize(("code", "refusal"), [("UNAUTHENTICATED", NOW), ("FORBIDDEN", GOOD), (None, GOOD)])
+@pytest.mark.parametrize("status", [400, 403])
+def test_the_code_in_the_body_of_an_error(status: int, code: str | None, refusal: Refusal) -> None:
+    """A status without GraphQL's media type may say with a code that it is the credentials."""
+    body = answer({"errors": [{"message": "no", "extensions": {"code": code}}]})
+    error = HTTPStatusError("no", response=body, status=status, headers=CIMultiDict(), retry_after=None)
+    assert refusal_of(error, None, AUTH) is refusal
 
 
 @pytest.mark.parametrize(("status", "code", "refusal"), ANSWERS)

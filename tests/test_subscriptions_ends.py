@@ -38,6 +38,7 @@ from graphql_prod import (
     TransportError,
     clock,
 )
+from graphql_prod.subscriptions.policy import REFUSED_WORDS
 from graphql_prod.testing import FaultyProxy, ScriptedServer
 
 if TYPE_CHECKING:
@@ -760,13 +761,17 @@ class TestBadInput:
     async def test_an_id_that_is_none_of_ours_does_no_harm(
         self, counting: ScriptedServer, backend: Backend, protocol: Protocol, id_: Any
     ) -> None:
-        """Ignored, or the end with 4400; no endless reconnecting, and no crash."""
+        """Ignored, or the end with 4400; no endless reconnecting, and no crash.
+
+        But for an error without one: that is the only subscription's.
+        """
         async with (
             client_of(counting.url, backend) as client,
             Follower(client, "stream", protocol) as follower,
         ):
             await follower.came()
-            for name in ("next", "data", "complete", "error"):
+            names = ("next", "data", "complete", "error")
+            for name in names if id_ is not None else names[:-1]:
                 await counting.send_to_sockets({"type": name, "id": id_, "payload": {"data": {"count": -1}}})
             seen = len(follower.values)
             await until(lambda: follower.task.done() or follower.gaps or len(follower.values) > seen + 20)
@@ -857,6 +862,8 @@ class TestBadInput:
             "fatal_close_codes": frozenset(
                 {4400, 4401, 4403, 4406, 4409, 4429, 4500, 1002, 1003, 1007, 1009, 1010, 1015}
             ),
+            "refused_close_codes": {4401, 4403},
+            "refused_words": REFUSED_WORDS,
             "max_queue": 1000,
             "overflow": "block",
             "callback_executor": False,

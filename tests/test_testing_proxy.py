@@ -257,6 +257,19 @@ class TestCuts:
         writer.close()
         await writer.wait_closed()
 
+    async def test_inject(self, server: ScriptedServer, proxy: FaultyProxy) -> None:
+        """Every open client gets bytes that nobody asked for; one that was told the end gets none."""
+        first, second = [await asyncio.open_connection(proxy.host, proxy.port) for _ in range(2)]
+        await server.until(lambda: server.connections == 2)
+        proxy.inject(b"stray")
+        assert [await reader.readexactly(5) for reader, _ in (first, second)] == [b"stray", b"stray"]
+        proxy.half_close()
+        proxy.inject(b"late")
+        assert await first[0].read() == b""
+        for _, writer in (first, second):
+            writer.close()
+            await writer.wait_closed()
+
     async def test_no_connection_is_lost_that_is_half_accepted(self, server: ScriptedServer) -> None:
         """Whoever stops listens no more, and has ended every connection: none is left open and forgotten."""
         for turns in range(6):

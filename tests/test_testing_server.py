@@ -335,6 +335,23 @@ class TestScript:
         with pytest.raises(aiohttp.ClientResponseError):
             await send(http, server, "{ hello }")
 
+    async def test_on_request(self, server: ScriptedServer, http: aiohttp.ClientSession) -> None:
+        """What is asked first decides: its answer comes before scripts, and None lets a request pass."""
+        asked: list[ReceivedRequest] = []
+
+        def verdict(request: ReceivedRequest) -> Answer | None:
+            asked.append(request)
+            return Answer(status=401, body=b"") if len(asked) == 1 else None
+
+        server.on_request = verdict
+        server.script(Answer.page(503))
+        statuses = []
+        for _ in range(3):
+            async with http.post(server.url, json={"query": "{ hello }"}) as answer:
+                statuses.append(answer.status)
+        assert statuses == [401, 503, 200]
+        assert asked == server.requests
+
     async def test_gate(self, server: ScriptedServer, http: aiohttp.ClientSession) -> None:
         """A gated answer is executed at once and sent when the test says so."""
         gate = asyncio.Event()

@@ -155,15 +155,16 @@ class TestPolicy:
     @pytest.mark.parametrize(
         ("named", "expected"),
         [
-            ({"total": 2}, {"total": 2, "connect": 2, "read": 2, "write": 2, "pool": 2, "attempt": None}),
+            ({"total": 2}, {"total": 2, "connect": 2, "read": None, "write": 2, "pool": 2, "attempt": None}),
             ({"attempt": 1}, {"total": 30, "attempt": 1, "connect": 1, "read": 1, "pool": 1}),
             ({"attempt": 60}, {"total": 60, "attempt": 60, "connect": 5, "read": 10}),
             ({"read": 40}, {"total": 40, "read": 40, "connect": 5}),
             ({"connect": 40, "attempt": 50}, {"total": 50, "attempt": 50, "connect": 40, "read": 10}),
-            ({"total": 100}, {"total": 100, "connect": 5, "read": 10}),
+            ({"total": 100}, {"total": 100, "connect": 5, "read": None}),
+            ({"total": 100, "attempt": 50}, {"attempt": 50, "read": None}),
             ({"total": None}, {"total": None, "connect": 5, "read": 10}),
             ({"read": None}, {"total": 30, "read": None}),
-            ({"total": 3, "connect": None}, {"total": 3, "connect": None, "read": 3}),
+            ({"total": 3, "connect": None}, {"total": 3, "connect": None, "read": None}),
             ({"total": 1, "read": 1}, {"total": 1, "read": 1, "connect": 1}),
         ],
     )
@@ -247,7 +248,7 @@ class TestPolicy:
     def test_a_mapping_in_a_config_is_a_partial_group(self) -> None:
         """A group in a config merges over STANDARD, and its contradictions carry the whole key."""
         policy = ProductionConfig(timeout={"total": 4}).timeout
-        assert (policy.total, policy.connect, policy.read) == (4, 4, 4)
+        assert (policy.total, policy.connect, policy.read) == (4, 4, None)
         with pytest.raises(ConfigurationError, match=r"timeout\.attempt, total"):
             ProductionConfig(timeout={"total": 4, "attempt": 5})
 

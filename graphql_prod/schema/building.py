@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from aiographql.client import GraphQLIntrospectionException
 from graphql import (
     GraphQLError,
     GraphQLSchema,
@@ -21,7 +20,8 @@ from graphql import (
 )
 from graphql.validation.validate import validate_sdl
 
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import CallError, ClientClosedError, ConfigurationError, NoSchemaError
+from graphql_prod.quoting import quoted, words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,23 +43,34 @@ class Built:
     fingerprint: bytes | None
 
 
-class NoSchemaError(GraphQLIntrospectionException):
-    """An introspection was answered, with nothing that a schema can be made of.
-
-    :ivar codes: the ``extensions.code`` of the answer's errors.
-    """
-
-    codes: frozenset[str] = frozenset()
+WITHOUT = "schema.mode=off (validate=False) or schema.file does without it"
 
 
 def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchemaError:
     """The error for an answer that makes no schema."""
+    said = words_of(answer.json) or quoted(str(problem))
+    error = NoSchemaError(
+        f"Failed to build schema from introspection data of {host}: {said}. This was the introspection, not "
+        f"your query: {WITHOUT}."
+    )
     errors = answer.json.get("errors")
-    error = NoSchemaError(f"Failed to build schema from introspection data of {host}: {errors or problem}")
     found = errors if isinstance(errors, list) else []
     extensions = [each.get("extensions") for each in found if isinstance(each, dict)]
     codes = [each.get("code") for each in extensions if isinstance(each, dict)]
     error.codes = frozenset(code for code in codes if isinstance(code, str))
+    return error
+
+
+def of_introspection(error: Exception) -> Exception:
+    """Let an error say whose it is, to somebody who asked for something else."""
+    if isinstance(error, NoSchemaError | ConfigurationError | ClientClosedError):
+        return error
+    why = f"This was the introspection, not your query: {WITHOUT}."
+    if not isinstance(error, CallError) or len(error.args) != 1:
+        if why not in getattr(error, "__notes__", ()):
+            error.add_note(why)
+    elif why not in error.args[0]:
+        error.args = (f"{error.args[0]} {why}",)
     return error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphql_prod.call import CURRENT, Call
 from graphql_prod.errors import ClientClosedError, renewed
+from graphql_prod.schema.building import of_introspection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -119,7 +120,7 @@ class Flight:
 
     def _told(self, call: Call, error: Exception) -> Exception:
         """The failure, as one of this call."""
-        error = renewed(error)
+        error = of_introspection(renewed(error))
         if not hasattr(error, "attempts"):
             self.call.tell(error)
         call.told = error

@@ -6,8 +6,8 @@ import enum
 
 from aiographql.client import GraphQLRequestException
 
-from graphql_prod.errors import HTTPStatusError
-from graphql_prod.schema.building import NoSchemaError
+from graphql_prod.errors import HTTPStatusError, NoSchemaError
+from graphql_prod.outcomes import has_code
 
 # Statuses below 500 that say nothing about introspection: too late, too early, too often.
 _PASSING = frozenset({408, 425, 429})
@@ -32,7 +32,8 @@ def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[s
         status = error.status
         if not 400 <= status < 500 or status in _PASSING:
             return None
-        return Refusal.FOR_NOW if status == _UNAUTHORIZED else Refusal.FOR_GOOD
+        refused = status == _UNAUTHORIZED or has_code(error.response.json, auth_codes)
+        return Refusal.FOR_NOW if refused else Refusal.FOR_GOOD
     if type(error) is GraphQLRequestException and isinstance(error.response.json.get("errors"), list):
         return Refusal.FOR_NOW  # somebody's transport hides the status: it may be a server that is down
     if not isinstance(error, NoSchemaError) or (status is not None and status >= 500) or status in _PASSING:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from aiographql.client import GraphQLIntrospectionException, GraphQLRequest
+from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
 from graphql_prod import clock
@@ -19,6 +19,7 @@ from graphql_prod.errors import HTTPStatusError
 from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
 from graphql_prod.reasons import what_failed
+from graphql_prod.request import PreparedRequest
 from graphql_prod.schema import building
 from graphql_prod.schema.flight import Flight
 from graphql_prod.schema.memory import Memory
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from aiographql.client import GraphQLResponse
+    from aiographql.client import GraphQLRequest, GraphQLResponse
     from graphql import GraphQLSchema
 
     from graphql_prod.call import Call, CallSettings
@@ -43,11 +44,14 @@ logger = logging.getLogger("graphql_prod")
 # After a refresh that failed: the contract's figures.
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 
+# How graphql-core calls the operation.
+INTROSPECTION = "IntrospectionQuery"
+
 
 def introspection(headers: Mapping[str, str] | None, *, descriptions: bool = False) -> GraphQLRequest:
     """The stock client's introspection; it leaves out what people read."""
     query = get_introspection_query(descriptions=descriptions)
-    return GraphQLRequest(query=query, validate=False, headers=dict(headers or {}))
+    return PreparedRequest(query=query, validate=False, headers=dict(headers or {}))
 
 
 class Schemas:
@@ -215,6 +219,8 @@ class Schemas:
             return schema
         loop = asyncio.get_running_loop()
         flight = self._flights.get(loop)
+        if flight is not None and flight.task.done():
+            flight = None  # not forgotten yet: cancelled before it began
         self._refuse_a_provider(settings.credentials if flight is None else flight.credentials)
         flight = flight or self._begin(headers, settings.credentials, background=False)
         try:
@@ -254,7 +260,11 @@ class Schemas:
         loop = flight.task.get_loop()
         if self._flights.get(loop) is flight:
             del self._flights[loop]
-        if flight.task.done() and not flight.task.cancelled():
+        if not flight.task.done():
+            return
+        flight.call.done = True
+        flight.call.let_go()
+        if not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
     async def _fly(
@@ -271,8 +281,6 @@ class Schemas:
             return built
         finally:
             self._landed(flight)  # who comes now shall not join what is over
-            flight.call.done = True
-            flight.call.let_go()
 
     async def _uncancelled(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         try:
@@ -290,6 +298,14 @@ class Schemas:
             return await self.worker.run(partial(self._read, self.policy.file))
         schema = await self.fetch(None if headers is None else dict(headers), credentials)
         return building.Built(schema, self._fingerprints.get(schema))
+
+    def read_file(self) -> None:
+        """Read ``schema.file`` now, so that one that cannot be used is found at the start; it is read once.
+
+        :raises ConfigurationError: it cannot be read, or makes no schema.
+        """
+        if self.policy.file is not None and self.validates and self.known is None:
+            self._read(self.policy.file)
 
     def _read(self, path: Path) -> Built:
         stamp = building.stamp_of(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from graphql_prod import clock
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
-from graphql_prod.loops import call_on
-from graphql_prod.shutdown.deadline import Deadline, joined
+from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
 from graphql_prod.shutdown.records import tell
@@ -111,6 +112,8 @@ class ShutdownCoordinator:
                 await waiter
             finally:
                 self._waiters.discard(waiter)
+            if self._run is not None and self._run.done():
+                return self._run.result()
         return self._report
 
     async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
@@ -122,21 +125,29 @@ class ShutdownCoordinator:
         :raises ConfigurationError: ``deadline`` is no number.
         """
         seconds = self._default if deadline is None else seconds_of(deadline)
-        if self._run is None:
-            self._deadline = Deadline(seconds)
-            # What hooks send is no part of the call that happened to ask for the end.
-            context = contextvars.copy_context()
-            context.run(CURRENT.set, None)
-            # Not create_task(): an eager factory would run it before we know it.
-            loop = asyncio.get_running_loop()
-            self._run = asyncio.Task(self._end(self._deadline), loop=loop, context=context)
-        elif not self._run.done():
-            self._shorten(seconds)
-        for client in self._clients:
-            _lifecycle(client).spare_the_caller()
-        if self._hooks.inside:
-            self._hooks.spare()
-        return await joined(self._run)
+        while True:
+            run = self._run
+            if run is None or is_lost(run):
+                run = self._begin(seconds)
+            elif not run.done():
+                self._shorten(seconds)
+            for client in self._clients:
+                _lifecycle(client).spare_the_caller()
+            if self._hooks.inside:
+                self._hooks.spare()
+            await joined(run)
+            if not is_lost(run):
+                return run.result()
+
+    def _begin(self, seconds: float | None) -> asyncio.Task[ShutdownReport]:
+        self._deadline = Deadline(seconds)
+        # What hooks send is no part of the call that happened to ask for the end.
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, None)
+        loop = asyncio.get_running_loop()
+        self._run = StartedTask(self._end(self._deadline), loop=loop, context=context)
+        self._run.add_done_callback(self._ended)
+        return self._run
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,19 +166,26 @@ class ShutdownCoordinator:
         go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         clients = [client for client in self._clients if client.state != "closed"]
         ending = self._begin_clients(clients, deadline, go)
-        try:
-            with watch.phase("before"):
+        # A cancel comes from a loop that ends: no time is left, and nothing is skipped.
+        cancelled = False
+        with watch.phase("before"):
+            try:
                 await self._hooks.run("before", deadline)
-            go.set_result(None)
-            await _wait_for(ending, deadline)
-        except asyncio.CancelledError:
-            # The loop is ending: no time is left, and nothing is skipped.
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
-            deadline.shorten(0.0)
-            ending = self._begin_clients(clients, deadline, go)
-            await _wait_for(ending, deadline)
+            except asyncio.CancelledError:
+                cancelled = True
+        go.set_result(None)
+        while True:
+            if cancelled:
+                asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
+                deadline.shorten(0.0)
+                ending = self._begin_clients(clients, deadline, go)
+            try:
+                await _wait_for(ending, deadline)
+                break
+            except asyncio.CancelledError:
+                cancelled = True
         reports = _reports(clients, ending, errors)
-        with watch.phase("after"):
+        with watch.phase("after"), contextlib.suppress(asyncio.CancelledError):
             await self._hooks.run("after", deadline)
         deadline.close()
         return self._finish(watch, reports, errors)
@@ -180,7 +198,7 @@ class ShutdownCoordinator:
         for client in reversed(clients):
             turn = ending[-1] if ending else None
             _lifecycle(client).leader = Leader(self._hooks, go, turn)
-            ending.append(asyncio.Task(_shut_down(client, deadline), loop=go.get_loop()))
+            ending.append(StartedTask(_shut_down(client, deadline), loop=go.get_loop()))
         ending.reverse()
         return ending
 
@@ -189,22 +207,29 @@ class ShutdownCoordinator:
             reports, watch.elapsed, watch.phases, tuple(self._hooks.failed), tuple(errors)
         )
         log(report, "all clients: ")
+        return report
+
+    def _ended(self, _: object) -> None:
+        """Whatever ended it: nobody waits for ever, and the signals are given back."""
         for waiter in list(self._waiters):
             call_on(waiter.get_loop(), clock.end, waiter)
         self._signals.restore()
-        return report
 
 
 async def _wait_for(ending: list[asyncio.Task[ShutdownReport]], deadline: Deadline) -> None:
-    if ending:
-        done = asyncio.ensure_future(asyncio.wait(ending))
-        if not await deadline.within(done):
-            await asyncio.wait({done}, timeout=OVERTIME)
-            done.cancel()
+    # No task around the wait: a cancel would end it, and what it waits for would seem to be over.
+    while (left := [task for task in ending if not task.done()]) and not deadline.over.done():
+        waited: list[asyncio.Future[Any]] = [*left, deadline.over]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    if left:
+        await asyncio.wait(left, timeout=OVERTIME)
 
 
 async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownReport:
-    return await client.shutdown(deadline.remaining)
+    try:
+        return await client.shutdown(deadline.remaining)
+    except asyncio.CancelledError:
+        return await _lifecycle(client).shutdown(0.0)  # by a loop that ends: its own task goes on, in haste
 
 
 def _reports(

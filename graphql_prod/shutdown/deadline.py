@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
+from graphql_prod import clock
 from graphql_prod.loops import call_on
 
-T = TypeVar("T")
+# A loop that ends tells nobody: whoever waits for something on it looks after so many seconds.
+LOOK = 0.1
 
 
-async def joined(task: asyncio.Task[T]) -> T:
-    """The result of a task, which may run on another loop. A cancel of whoever waits does not reach it."""
-    if task.done():
-        return task.result()
-    if task.get_loop() is asyncio.get_running_loop():
-        return await asyncio.shield(task)
-    there = asyncio.run_coroutine_threadsafe(_shielded(task), task.get_loop())
-    return await asyncio.wrap_future(there)
+def is_lost(task: asyncio.Task[Any]) -> bool:
+    """Whether a task will never have a result: it was cancelled, or its loop does not run any more."""
+    return task.cancelled() or not (task.done() or task.get_loop().is_running())
 
 
-async def _shielded(task: asyncio.Task[T]) -> T:
-    return await asyncio.shield(task)
+async def joined(task: asyncio.Task[Any]) -> None:
+    """Wait until a task is over, or is lost. It may run on another loop.
+
+    A cancel of whoever waits does not reach it. Nor does the end of its loop reach whoever waits: no task
+    of ours is left there, which that end would cancel.
+    """
+    here, there = asyncio.get_running_loop(), task.get_loop()
+    if there is here:
+        await asyncio.wait({task})
+        return
+    bell = here.create_future()
+    call_on(there, task.add_done_callback, lambda _: call_on(here, clock.end, bell))
+    while not task.done() and not is_lost(task):
+        await asyncio.wait({bell}, timeout=LOOK)
 
 
 class Deadline:

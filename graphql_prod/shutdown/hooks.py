@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from graphql_prod.errors import ClientClosedError, ConfigurationError
+from graphql_prod.loops import StartedTask
 from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
@@ -77,36 +78,45 @@ class Hooks:
             self._spared.set_result(None)
 
     async def run(self, phase: HookPhase, deadline: Deadline) -> None:
-        """Call all of a phase. None stops the others, nor does the deadline: all are begun."""
+        """Call all of a phase. None stops the others, nor does the deadline: all are begun.
+
+        Nor does a cancel, by a loop that ends or a hook that cancels whatever it finds: it leaves no more
+        than the grace, and comes out after the last of them.
+        """
         hooks, self._waiting[phase] = self._waiting[phase] or [], None
         begun = asyncio.get_running_loop().time()
         self._patience = HOOK_GRACE
+        cancelled = False
         for hook in hooks:
-            await self._run(hook, phase, deadline, begun)
+            cancelled = await self._run(hook, phase, deadline, begun) or cancelled
+        if cancelled:
+            raise asyncio.CancelledError
 
-    async def _run(self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline, begun: float) -> None:
+    async def _run(self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline, begun: float) -> bool:
+        """Call one; True if we were cancelled meanwhile."""
         loop = asyncio.get_running_loop()
         self._current = token = object()
         self._spared = spared = loop.create_future()
-        # Not create_task(): an eager factory would run it before we know it.
-        task = asyncio.Task(self._call(hook, token), loop=loop)
-        # Once no time is left, what is granted begins then, for all of them together.
-        since = loop.time() if deadline.passed is None else max(begun, deadline.passed)
-        try:
-            await asyncio.sleep(0)  # it begins: one that does not wait for anything is always finished
-            in_time = await deadline.within(task, spared, at_least=since + HOOK_GRACE - loop.time())
-        except asyncio.CancelledError:
-            self.failed.append(_name_of(hook))
-            task.cancel()
-            raise
-        finally:
-            self._current = None
+        task = StartedTask(self._call(hook, token), loop=loop)
+        cancelled, begins = False, loop.time()
+        while True:
+            # Once no time is left, what is granted begins then, for all of them together.
+            since = begins if deadline.passed is None else max(begun, deadline.passed)
+            try:
+                await asyncio.sleep(0)  # it begins: one that does not wait for anything is always finished
+                in_time = await deadline.within(task, spared, at_least=since + HOOK_GRACE - loop.time())
+                break
+            except asyncio.CancelledError:
+                cancelled = True
+                deadline.shorten(0.0)
+        self._current = None
         if not in_time:
             await self._give_up(hook, phase, task)
         elif task.done():
             self._judge(hook, phase, task)
         else:
             task.add_done_callback(functools.partial(self._judge, hook, phase))
+        return cancelled
 
     async def _call(self, hook: Callable[[], Any], token: object) -> None:
         _RUNNING.set((self, token))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.loops import StartedTask
 from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class SignalHandlers:
         self._received: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Future[object]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     def install(self, signals: Iterable[int]) -> None:
         """Take over signals, on the loop that runs; again for the same ones does nothing.
@@ -104,11 +105,18 @@ class SignalHandlers:
     def _begin(self, number: int, deadline: float | None) -> None:
         what = "the shutdown begins" if deadline is None else "the shutdown is cut short"
         tell(logging.INFO, "%s: %s, %s", self.what, _name(number), what)
-        task = asyncio.ensure_future(self._shutdown(deadline))
+        task = StartedTask(self._see_through(deadline), loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Future[object]) -> None:
+    async def _see_through(self, deadline: float | None) -> None:
+        """A cancel, by a loop that ends, leaves no time and is no reason to leave the shutdown behind."""
+        try:
+            await self._shutdown(deadline)
+        except asyncio.CancelledError:
+            await self._shutdown(0.0)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s: the shutdown failed with %s", self.what, type(error).__name__, exc_info=error)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphql_prod.loops import call_on
+from graphql_prod.loops import StartedTask, call_on
 from graphql_prod.shutdown.records import tell
 from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
@@ -61,6 +61,8 @@ class Stages:
         self._completed = 0
         self._cancelled = 0
         self._errors: list[str] = []
+        self._granted = 0.0
+        """Until when closing may take, whatever is left of the deadline."""
 
     # What happens meanwhile.
 
@@ -92,10 +94,10 @@ class Stages:
             calls=calls,
             subscriptions=subscriptions,
         )
-        await self._phase("before", self._run_before_hooks)
+        await self._phase("before", self._wait_for_the_leader, self._run_before_hooks)
         await self._phase("subscriptions", self._finish_subscriptions)
         await self._phase("requests", self._finish_requests, self._cut)
-        await self._phase("close", self._close)
+        await self._phase("close", self._wait_for_the_turn, self._close)
         await self._phase("after", self._run_after_hooks)
         self.deadline.close()
         return self._report()
@@ -111,9 +113,11 @@ class Stages:
         took = self._watch.phases[name]
         self._say(f"{name} took {took:.2f} s", phase=name, seconds=took)
 
-    async def _run_before_hooks(self) -> None:
+    async def _wait_for_the_leader(self) -> None:
         if self._client.leader is not None:
             await self.deadline.within(self._client.leader.go)
+
+    async def _run_before_hooks(self) -> None:
         await self._client.hooks.run("before", self.deadline)
 
     async def _run_after_hooks(self) -> None:
@@ -166,18 +170,21 @@ class Stages:
             await asyncio.wait({self._change, *over}, return_when=asyncio.FIRST_COMPLETED)
         return True
 
-    async def _close(self) -> None:
-        granted = self.loop.time() + CLOSE_LIMIT
+    async def _wait_for_the_turn(self) -> None:
+        self._granted = self.loop.time() + CLOSE_LIMIT
         leader = self._client.leader
         if leader is not None and leader.turn is not None:
             await self.deadline.within(leader.turn, at_least=CLOSE_LIMIT)
+
+    async def _close(self) -> None:
         if self._client.release is None:
             return
-        closing = asyncio.ensure_future(self._client.release())
-        at_least = max(CANCEL_LIMIT, granted - self.loop.time())
+        closing: asyncio.Task[None] = StartedTask(self._client.release(), loop=self.loop)
+        at_least = max(CANCEL_LIMIT, self._granted - self.loop.time())
         try:
             in_time = await self.deadline.within(closing, at_least=at_least)
         except asyncio.CancelledError:
+            await asyncio.wait({closing}, timeout=CANCEL_LIMIT)
             if not closing.done() or closing.cancelled():
                 self._failed(CUT_OFF)
             raise

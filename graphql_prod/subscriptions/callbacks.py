@@ -9,11 +9,13 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLRequestException, GraphQLResponse, GraphQLSubscriptionEvent
+from aiographql.client import GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTriggerCallback
 
-from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
+from graphql_prod.errors import request_failed
+from graphql_prod.response import GraphQLResponse
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.mailbox import add
 from graphql_prod.subscriptions.protocol import errors_of
 
@@ -45,6 +47,8 @@ class Said:
     async def send_str(self, data: str) -> None:
         """Nothing."""
 
+
+_PLAIN = (GraphQLSubscriptionEvent, SubscriptionEvent)
 
 _NOBODY = CallbackRegistry()
 """In place of a registry where the caller gave none; nobody registers with it."""
@@ -101,7 +105,7 @@ class ReadThrough(CallbackRegistry):  # type: ignore[misc]  # it ships no types
         callbacks = self.callbacks(event_type)
         if callbacks:
             event = args[0] if args else None
-            if event_type is EventType.ERROR and type(event) is GraphQLSubscriptionEvent:
+            if event_type is EventType.ERROR and type(event) in _PLAIN and event is not None:
                 args = (_with_exception(event), *args[1:])
             self._worker.add(callbacks, args, kwargs, counted=False)
 
@@ -113,7 +117,7 @@ def _with_exception(event: GraphQLSubscriptionEvent) -> SubscriptionErrorEvent:
         subscription_id=event.subscription_id,
         request=event.request,
         json=event.json,
-        exception=GraphQLRequestException(response),
+        exception=request_failed(response),
     )
 
 
@@ -185,12 +189,11 @@ class Worker:
         self, callbacks: list[Callback], args: tuple[Any, ...], kwargs: dict[str, Any], *, counted: bool
     ) -> None:
         """Queue callbacks; those of an event count against ``max_queue``."""
-        self._events += counted
-        self._put(Run(callbacks, counted, args, kwargs))
+        self._put(Run(callbacks, counted, args, kwargs), counted)
 
     def gap(self, gap: SubscriptionGap) -> None:
         """Queue a gap, in its place."""
-        self._put(gap)
+        self._put(gap, False)
 
     def drop_oldest(self) -> bool:
         """Throw the first waiting event away."""
@@ -209,21 +212,32 @@ class Worker:
 
     async def quiet(self) -> None:
         """Wait until nothing runs; not for the callback that asks. Safe to cancel."""
-        while self.task is not None and not self.inside:
-            await asyncio.wait({self.task})
+        # A task that is done is not waited for: that would not yield, and nobody could say that it is over.
+        while (task := self.task) is not None and not task.done() and not self.inside:
+            await asyncio.wait({task})
 
     def cut(self) -> None:
         """End at once, a callback that runs too."""
         if self.task is not None and not self.inside:
             self.task.cancel()
 
-    def _put(self, item: Run | SubscriptionGap) -> None:
+    def _put(self, item: Run | SubscriptionGap, counted: bool) -> None:
+        if self.task is not None and self.task.done():
+            self._ended(self.task)
         if self._queue is None:
             self._queue = deque()
+        self._events += counted
         add(self._queue, item)
         if self.task is None:
             # Not create_task(): an eager factory would run it before we know it.
             self.task = asyncio.Task(self._work(), loop=self._loop)
+            self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Keep the books of a task that was cancelled before its first step: it ran no ``finally``."""
+        if self.task is task:
+            self.task = None
+            self._tell_lost()
 
     async def _work(self) -> None:
         try:
@@ -249,6 +263,8 @@ class Worker:
     def _tell_lost(self) -> None:
         """Log what a cancel of this task has left undone."""
         lost, self._events, self._queue = self._events, 0, None
+        if self.mailbox is not None:
+            self.mailbox.taken()
         tell_drop(self.name, SubscriptionGap(dropped=lost))
 
     async def _run_gap(self, gap: SubscriptionGap) -> None:
@@ -266,16 +282,20 @@ class Worker:
                 await result
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is the callback's own
             self._failed(callback, error)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._failed(callback, error)  # the callback's own affair: nobody cancelled us
+        except BaseException as error:
+            task = asyncio.current_task(self._loop)
+            if task is None or task is not self.task or task.cancelling():
+                raise  # nobody's callback: this is the end of the task
+            self._failed(callback, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                # Ends the program as from any callback of the loop, and not this task, which has more to do.
+                self._loop.call_soon(_raise, error)
+                await asyncio.sleep(0)
 
     async def _call(self, callback: Callback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function, args, kwargs = _unwrapped(callback, args, kwargs)
         if self._threads and not (inspect.iscoroutinefunction(function) or _is_trigger(function)):
-            return await asyncio.to_thread(function, *args, **kwargs)
+            return await self._in_thread(function, args, kwargs)
         started = self._loop.time()
         result = function(*args, **kwargs)
         took = self._loop.time() - started
@@ -290,17 +310,42 @@ class Worker:
             )
         return result
 
+    async def _in_thread(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result, error = await asyncio.to_thread(_outcome, function, args, kwargs)
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error
+
     def _failed(self, callback: Callback, error: BaseException) -> None:
         self._on_failure()
         function, _, _ = _unwrapped(callback, (), {})
+        ends = isinstance(error, KeyboardInterrupt | SystemExit)
         logger.error(
-            "subscription %s: the callback %s failed with %s; the subscription goes on",
+            "subscription %s: the callback %s failed with %s; %s",
             self.name,
             _name_of(function),
             type(error).__name__,
+            "it ends the program" if ends else "the subscription goes on",
             exc_info=error,
             extra={"subscription_id": self.name},
         )
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _outcome(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """What a function came to. A future between threads takes no StopIteration, and waits for ever."""
+    try:
+        return function(*args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 -- raised again by whoever asked
+        return None, error
 
 
 def tell_drop(name: str, gap: SubscriptionGap) -> None:

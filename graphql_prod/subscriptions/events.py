@@ -5,7 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client import GraphQLSubscriptionEvent
+
+from graphql_prod.response import GraphQLResponse, outline
+
+_new = object.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,53 @@ class SubscriptionGap:
     dropped: int = 0
 
 
-@dataclass(frozen=True)
-class SubscriptionErrorEvent(GraphQLSubscriptionEvent):
+@dataclass(frozen=True, eq=False, repr=False)
+class SubscriptionEvent(GraphQLSubscriptionEvent):
+    """The stock event, equal to the stock's; its ``repr`` shows nothing of what it holds."""
+
+    __hash__ = GraphQLSubscriptionEvent.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GraphQLSubscriptionEvent):
+            return NotImplemented
+        return (self.request, self.json, self.subscription_id) == (
+            other.request,
+            other.json,
+            other.subscription_id,
+        )
+
+    @property
+    def payload(self) -> GraphQLResponse | str | None:
+        """As stock; an answer in it is a :class:`graphql_prod.GraphQLResponse`."""
+        payload = super().payload
+        if isinstance(payload, StockResponse):
+            return GraphQLResponse(request=self.request, json=payload.json)
+        return payload
+
+    def __repr__(self) -> str:
+        kind = self.type
+        return (
+            f"<{type(self).__name__} {'of an unknown type' if kind is None else kind.value} "
+            f"subscription={self.subscription_id!r} {outline(self.json.get('payload'))}>"
+        )
+
+
+def event_of(event: GraphQLSubscriptionEvent) -> GraphQLSubscriptionEvent:
+    """An event that the stock object made, as one of ours."""
+    if type(event) is not GraphQLSubscriptionEvent:
+        return event
+    made = _new(SubscriptionEvent)
+    made.__dict__.update(event.__dict__)
+    return made
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SubscriptionErrorEvent(SubscriptionEvent):
     """An event for ``on_error``: the server's ``error``, or the end that we made of a subscription.
 
     :ivar exception: what ended the subscription.
     """
 
-    exception: Exception | None = dataclasses.field(default=None, compare=False)
+    exception: Exception | None = dataclasses.field(default=None)
+
+    __hash__ = SubscriptionEvent.__hash__

@@ -6,17 +6,22 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import logging
 import sys
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import TYPE_CHECKING, Protocol
 
+from graphql_prod import clock
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.subscriptions.line import Line
 from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
+from graphql_prod.subscriptions.payload import is_provider
 from graphql_prod.subscriptions.protocol import Parsed
+from graphql_prod.subscriptions.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,23 +33,29 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Credentials
     from graphql_prod.session import Session, Sessions
     from graphql_prod.subscriptions.member import Resume
+    from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.telemetry.observer import Observer
     from graphql_prod.wire import Wire
+
+logger = logging.getLogger("graphql_prod")
+
+# Seconds for which a renewal that did not help is not asked for again.
+IN_VAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a caller asks to be subscribed to, and over what."""
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     request: GraphQLRequest
     protocols: tuple[str, ...]
-    payload: Mapping[str, Any] | None
+    payload: Payload | PayloadProvider | None = field(repr=False)
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
-    credentials: Credentials | None = None
+    credentials: Credentials | None = field(default=None, repr=False)
 
     def to(self, endpoint: str, session: GraphQLSession | None) -> Wish:
         """The same, at another address, or over another session."""
@@ -78,11 +89,12 @@ class Ground:
     sessions: Sessions
     wire: Wire
     serializer: GraphQLSerializer
-    static_headers: Mapping[str, str]
+    static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
     observer: Observer
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
+    auth_error_codes: frozenset[str] = frozenset()
 
     def over_websockets(self, session: GraphQLSession | None) -> bool:
         """Whether a socket is one of the websockets library; a session given for it decides."""
@@ -110,6 +122,7 @@ class Hub:
         self.ground = ground
         self.parsed = Parsed(ground.serializer)
         self.policy = policy
+        self.refusals = Refusals(policy.refused_close_codes, policy.refused_words, ground.auth_error_codes)
         self.limit = limit
         self.changed = changed
         self.draining = False
@@ -122,6 +135,8 @@ class Hub:
         self.drained = 0
         self.cut_off = 0
         self._shared: dict[object, Line] = {}
+        self._in_vain: list[tuple[float, tuple[object, object, object]]] = []
+        """When renewals did not help, and of which providers."""
 
     def join(
         self, wish: Wish, name: str | None = None, *, again: bool = False, control: bool = False
@@ -153,7 +168,7 @@ class Hub:
         opener = Opener(self.ground, wish)
         share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
-        if line is None:
+        if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
             self._require_room(wish)
             line = Line(self, opener, share)
             self.lines.add(line)
@@ -169,7 +184,7 @@ class Hub:
         line.key = (*line.key[:-1], identity)
         self._shared.setdefault(line.key, line)
 
-    def move(self, member: Member) -> None:
+    def relocate(self, member: Member) -> None:
         """Give a member of a shared line that has other credentials now a line where they fit."""
         before = member.line
         before.members.pop(member.key)
@@ -187,12 +202,18 @@ class Hub:
             wish.endpoint,
             wish.protocols,
             frozenset(wish.request.headers.items()),
-            self.ground.serializer.dumps(wish.payload),
+            self._payload_key(wish.payload),
             id(wish.session),
             id(wish.transport),
         )
 
-    def _require_room(self, wish: Wish) -> None:
+    def _payload_key(self, payload: Payload | PayloadProvider | None) -> object:
+        if not is_provider(payload):
+            return self.ground.serializer.dumps(payload)
+        # A method is made anew each time that it is named; the line keeps the object of any other id.
+        return payload if isinstance(payload, MethodType) else id(payload)
+
+    def _require_room(self, wish: Wish | Opener) -> None:
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
                 f"The client has no WebSocket left for another subscription: pool.subscriptions={self.limit} "
@@ -209,7 +230,7 @@ class Hub:
                 "share sockets (subscriptions.share_connection)."
             )
 
-    def _room_of_a_callers(self, wish: Wish) -> int | None:
+    def _room_of_a_callers(self, wish: Wish | Opener) -> int | None:
         """How many sockets a caller's session has room for beside calls; None where that is no question."""
         given = wish.session or self.ground.sessions.given
         connector = getattr(given, "connector", None)
@@ -226,6 +247,79 @@ class Hub:
         """Let nobody join a line any more."""
         if line.key is not None and self._shared.get(line.key) is line:
             del self._shared[line.key]
+
+    # Credentials that are refused to one subscription, on a line that others share.
+
+    def is_superseded(self, line: Line) -> bool:
+        """Whether another line takes those that come, since this one's credentials have grown old."""
+        return self._shared.get(line.key, line) is not line
+
+    def move(self, member: Member) -> bool:
+        """Put a subscription on a line with newer credentials; False if there is no room for another.
+
+        The line takes those that come, too.
+        """
+        line = member.line
+        newer = self._shared.get(line.key, line)
+        if newer is line:
+            newer = self._fitting(member) or line
+        if newer is line:
+            try:
+                self._require_room(line.opener)
+            except SubscriptionLimitError as error:
+                logger.warning("%s: the credentials of a subscription are not renewed: %s", line.host, error)
+                return False
+            newer = line.renewed()
+            self.lines.add(newer)
+            self._shared[line.key] = newer
+            self.tell_renewal(line, "its answer to a subscription says so")
+        member.refused()
+        line.leave(member)
+        member.line = newer
+        newer.join(member)
+        return True
+
+    def _fitting(self, member: Member) -> Line | None:
+        """A line with what a sync provider gives a user by now, where another subscription has renewed it."""
+        opener, before = Opener(self.ground, member.wish), member.line.key
+        if before is None:
+            return None
+        try:
+            identity = member.context.copy().run(opener.identity)
+        except Exception:  # noqa: BLE001 -- a provider that fails: it will say so when it is asked for a renewal
+            return None
+        return self._shared.get((*before[:-1], identity))
+
+    def renewed_in_vain(self, line: Line) -> None:
+        """Credentials were renewed, and refused to a subscription all the same."""
+        now = clock.monotonic()
+        self._in_vain = [each for each in self._in_vain if now - each[0] < IN_VAIN]
+        self._in_vain.append((now, line.opener.renews))
+        elder = line.elder
+        if elder is None or elder.over or elder.key != line.key:
+            return
+        if self._shared.get(line.key) is line:
+            self._shared[line.key] = elder  # its credentials are as good
+
+    def is_in_vain(self, opener: Opener) -> bool:
+        """Whether a renewal has just not helped, and nobody has renewed the credentials since."""
+        now = clock.monotonic()
+        return not opener.outdated and any(
+            now - then < IN_VAIN
+            and renews[0] is opener.renews[0]
+            and renews[1] is opener.renews[1]
+            and renews[2] == opener.renews[2]
+            for then, renews in self._in_vain
+        )
+
+    def tell_renewal(self, line: Line, evidence: str) -> None:
+        """Log why new credentials are asked for."""
+        logger.warning(
+            "%s refused the credentials (%s); new ones are asked for",
+            line.host,
+            evidence,
+            extra={"host": line.host, "reason": evidence},
+        )
 
     def ended(self, line: Line) -> None:
         """A line has ended, its socket with it."""

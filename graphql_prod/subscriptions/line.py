@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
+from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.member import ended_from_outside
 from graphql_prod.subscriptions.outbox import Outbox
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
@@ -23,17 +25,23 @@ from graphql_prod.subscriptions.protocol import (
     pong_message,
     read,
     stop_message,
-    text_of,
 )
 from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.rest import Rest
+from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.verdict import (
+    OVERSIZED,
+    CredentialsRefusedError,
     Loss,
     RejectedError,
     SilenceError,
+    SocketClosed,
     Verdict,
+    blaming,
     judge,
     loss_of,
+    not_acknowledged,
 )
 
 if TYPE_CHECKING:
@@ -65,13 +73,13 @@ class Line:
         "_in_haste",
         "_listening",
         "_lost",
-        "_opener",
         "_outbox",
         "_over",
         "_policy",
         "_pulse",
         "_reconnects",
         "_renewed",
+        "_rest",
         "_scope",
         "_silence",
         "_socket",
@@ -79,10 +87,12 @@ class Line:
         "_tried",
         "_warned",
         "dialect",
+        "elder",
         "hub",
         "key",
         "loop",
         "members",
+        "opener",
         "task",
     )
 
@@ -91,9 +101,10 @@ class Line:
         self.key = key
         self.members: dict[str, Member] = {}
         self.dialect: Dialect = dialect_of(None, opener.protocols)
-        self._opener = opener
+        self.opener = opener
         self._policy = hub.policy
         self._backoff = Backoff(hub.policy)
+        self._rest = Rest()
         self._socket: Socket | None = None
         self._pulse: Pulse | None = None
         self._scope: asyncio.Timeout | None = None
@@ -105,6 +116,8 @@ class Line:
         self._ack: Message | None = None
         self._warned = False
         self._renewed = False
+        self.elder: Line | None = None
+        """The line whose credentials were refused before this one was begun."""
         self._over = False
         self._in_haste = False
         self._listening = False
@@ -125,6 +138,11 @@ class Line:
         return self.key is not None
 
     @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self._over
+
+    @property
     def connected(self) -> bool:
         """Whether there is a socket, which takes a moment to close."""
         return self._socket is not None
@@ -132,12 +150,12 @@ class Line:
     @property
     def host(self) -> str:
         """Whom it connects to, for texts."""
-        return self._opener.host
+        return self.opener.host
 
     # What members do; nothing of it awaits.
 
     def join(self, member: Member, missed: SubscriptionGap | None = None) -> None:
-        """Take a subscription on; it begins at once if a socket is open.
+        """Take a subscription on; it begins at once if a socket is open, and else wakes who waits.
 
         :param missed: what it has missed, where it comes from another line.
         """
@@ -149,6 +167,8 @@ class Line:
             again = member.established
             member.acknowledged(missed or SubscriptionGap(), self._ack)
             self._begin_start(self._socket, [(member, again)])
+        else:
+            self._rest.wake()
 
     def take_over(self, member: Member, before: Line) -> None:
         """Go on with a subscription whose connection was lost by another line."""
@@ -162,7 +182,7 @@ class Line:
             return
         if member.subscribed and self._socket is not None:
             member.subscribed = False
-            text = self._opener.dumps(stop_message(self.dialect, member.key))
+            text = self.opener.dumps(stop_message(self.dialect, member.key))
             self._outbox.post(self._socket.send(text))
         if not self.members:
             self._close_soon()
@@ -211,7 +231,7 @@ class Line:
     def cut(self) -> None:
         """Come to an end without waiting for anybody."""
         self._over = self._in_haste = True
-        self._outbox.hasten()
+        self._outbox.cancel()
         self.task.cancel()
 
     # The task.
@@ -236,6 +256,9 @@ class Line:
             await self._say_goodbye()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self.elder = None
+        self._over = True
+        self.hub.forget(self)
         self._abandon_members()
         self.hub.ended(self)
         if not task.cancelled():
@@ -243,28 +266,33 @@ class Line:
 
     async def _live(self) -> Loss | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
+        if early := self._backoff.early():
+            await self._rest.take(early, early)
+        self._backoff.began()
         self._tried += 1
         self._reconnects += self._lost is not None
         try:
             await self._connect()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
-            return loss_of(error)
+            return loss_of(error, self.hub.refusals)
         up_since = clock.monotonic()
         loss: Loss | None = None
         try:
             await self._listen()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
-            loss = loss_of(error)
+            loss = loss_of(error, self.hub.refusals)
+            if loss.close_code == OVERSIZED:
+                loss = blaming(loss, self._unanswered())
         finally:
             self._drop_socket(UNREADABLE if loss is not None and loss.close_code == UNREADABLE else None)
         if clock.monotonic() - up_since >= self._policy.stable_after:
             self._backoff.forget()
             self._renewed = False
-            self._opener.proven = True
+            self.opener.proven = True
             self._reconnects = 0
         self._lost, self._begun, self._tried = loss, clock.monotonic(), 0
         for member in self.members.values():
-            member.subscribed = False
+            member.lost(self._policy.stable_after)
         return loss
 
     def _drop_socket(self, code: int | None = None) -> None:
@@ -277,7 +305,7 @@ class Line:
 
     def _discard(self, socket: Socket, code: int | None = None) -> None:
         """Close in the background: a dead peer answers nothing, the next socket need not wait for that."""
-        self._opener.closed()
+        self.opener.closed()
         self._outbox.post(self._hang_up(socket, code or 1000))
 
     async def _hang_up(self, socket: Socket, code: int) -> None:
@@ -290,58 +318,52 @@ class Line:
                 self.task.cancel()  # a transport of the caller's that goes on waiting all the same
 
     async def _connect(self) -> None:
-        headers = await self._headers()
-        hello = self._opener.dumps(self._opener.init(headers))
+        first, *_ = self.members.values()
+        headers = await self._headers(first)
+        hello = self.opener.dumps(await self.opener.init(headers, None if self.shared else first.context))
         socket: Socket | None = None
         try:
             async with asyncio.timeout(self._policy.ack_timeout) as limit:
-                socket = await self._opener.open(headers)
-                dialect = dialect_of(socket.subprotocol, self._opener.protocols)
+                socket = await self.opener.open(headers)
+                dialect = dialect_of(socket.subprotocol, self.opener.protocols)
                 with contextlib.suppress(Exception):  # it has gone: the next look at what came will tell why
                     await socket.send(hello)
                 ack = await self._acknowledgement(socket)
         except BaseException as error:
+            if isinstance(error, SocketClosed):
+                error.init = len(hello)
             if socket is not None:
                 self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
             if type(error) is TimeoutError and limit.expired():
-                raise self._no_ack(upgraded=socket is not None) from error
+                raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
         self._begin(socket, ack)
 
-    async def _headers(self) -> dict[str, str]:
-        """The headers for the next socket; who has other credentials by now goes elsewhere."""
-        first, *others = self.members.values()
-        headers = await self._opener.headers(first.context)
-        if self.shared and self._opener.changed:
-            for member in others:
-                if not self._opener.fits(member.context):
-                    self.hub.move(member)
-            self.hub.reidentify(self, self._opener.identity())
+    async def _headers(self, first: Member) -> dict[str, str]:
+        """The headers for the next socket, that of a member; who has others by now goes elsewhere."""
+        headers = await self.opener.headers(first.context)
+        if self.shared and self.opener.changed:
+            for member in list(self.members.values()):
+                if member is not first and not self.opener.fits(member.context):
+                    self.hub.relocate(member)
+            self.hub.reidentify(self, self.opener.identity())
         return headers
-
-    def _no_ack(self, *, upgraded: bool) -> SilenceError:
-        what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
-        return SilenceError(
-            f"{what} within {self._policy.ack_timeout:g} s",
-            "See what it is busy with, or raise subscriptions.ack_timeout.",
-            "read" if upgraded else "connect",
-        )
 
     async def _acknowledgement(self, socket: Socket) -> Message:
         while True:
-            message = read(await socket.receive(), self._opener.serializer)
+            message = read(await socket.receive(), self.opener.serializer)
             kind = message["type"]
             if kind == "connection_ack":
                 return message
-            if kind == "connection_error":
-                raise RejectedError(text_of(message.get("payload")))
+            if kind == "connection_error" or (kind == "error" and message.get("id") is None):
+                raise RejectedError(words_of(message.get("payload")))
             if kind == "ping":
                 await self._say(socket, pong_message(message))
 
     async def _say(self, socket: Socket, message: Message) -> None:
         with contextlib.suppress(Exception):  # it has gone: the next look at what came will tell why
-            await socket.send(self._opener.dumps(message))
+            await socket.send(self.opener.dumps(message))
 
     def _begin(self, socket: Socket, ack: Message) -> None:
         """Acknowledged: every member hears of the gap, and subscribes."""
@@ -350,7 +372,7 @@ class Line:
         starting = [(member, member.established) for member in self.members.values()]
         for member, _ in starting:
             member.acknowledged(gap, ack)
-        self._pulse = Pulse(self._policy, self._ping, self._dead)
+        self._pulse = Pulse(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
         together: list[tuple[Member, bool]] = []
         for member, again in starting:
             if again and member.takes_its_time:
@@ -389,14 +411,21 @@ class Line:
             if member.key not in self.members or socket is not self._socket:
                 continue
             try:
-                text = self._opener.dumps(await member.start_message(self.dialect, again=again))
+                text = self.opener.dumps(await member.start_message(self.dialect, again=again))
             except Exception as error:  # noqa: BLE001 -- a codec of the caller's may raise anything
                 self.leave(member)
                 member.end(self._unsendable(error))
                 continue
             if member.key in self.members and socket is self._socket:
-                member.subscribed = True
+                member.subscribed, member.size = True, len(text)
                 await socket.send(text)
+
+    def _unanswered(self) -> dict[str, int]:
+        """How long the messages are that asked for subscriptions, where nothing has come for them."""
+        waiting = [each for each in self.members.values() if each.subscribed and not each.answered]
+        return {each.key: each.size for each in waiting if each.is_new} or {
+            each.key: each.size for each in waiting
+        }
 
     def _unsendable(self, error: Exception) -> Exception:
         if isinstance(error, SubscriptionClosedError):
@@ -412,15 +441,17 @@ class Line:
     async def _listen(self) -> None:
         socket, pulse = self._socket, self._pulse
         assert socket is not None and pulse is not None  # noqa: S101, PT018 -- just connected
-        receive, serializer = socket.receive, self._opener.serializer
+        receive, serializer = socket.receive, self.opener.serializer
+        by_messages = socket.data_at() is None
         self._silence = None
         self._listening = True
         try:
             async with asyncio.timeout(None) as self._scope:
                 while not self._over:
                     data = await receive()
-                    pulse.answered()
-                    await self._take(read(data, serializer))
+                    if by_messages:
+                        pulse.answered()
+                    await self._take(read(data, serializer), data)
         except TimeoutError:
             if self._silence is not None:
                 raise self._silence from None
@@ -428,15 +459,26 @@ class Line:
         finally:
             self._listening = False
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, data: str | bytes) -> None:
         kind = message["type"]
         if kind in EVENTS:
             member = self._addressee(message)
             if member is not None:
+                if not member.answered:
+                    if self._is_refusal(message) and self._renews(member, message):
+                        return
+                    member.answered = True
+                payload = message.get("payload")
+                if not (
+                    type(payload) is dict and type(payload.get("data")) is dict and "errors" not in payload
+                ) and not is_event(payload):
+                    self.leave(member)
+                    member.end(member.invalid(payload))
+                    return
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
-                await member.take(member.receive(message))
+                await member.take(member.receive(message), data)
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
         elif kind in ENDINGS:
@@ -448,24 +490,64 @@ class Line:
 
     def _addressee(self, message: Message) -> Member | None:
         key = message.get("id")
+        if key is None and message["type"] == "error":
+            return self._only_one(message)
         return self.members.get(key) if type(key) is str else None
+
+    def _only_one(self, message: Message) -> Member | None:
+        """Whose an error is that names no subscription: of the only one, if there is only one."""
+        if len(self.members) != 1:
+            logger.warning("%s: an error that names none of the subscriptions is ignored", self.host)
+            return None
+        [member] = self.members.values()
+        message["id"] = member.key
+        return member
 
     def _finish(self, message: Message) -> None:
         member = self._addressee(message)
         if member is None:
             return
         member.subscribed = False
+        if message["type"] == "error" and self._renews(member, message):
+            return
         if message["type"] == "error" and member.watch is not None:
             member.watch.refused()
         self.leave(member)
         member.mailbox.put(member.receive(message))
         member.end()
 
+    @staticmethod
+    def _is_refusal(message: Message) -> bool:
+        """Whether an event has errors and no data."""
+        payload = message.get("payload")
+        if not isinstance(payload, dict) or not payload.get("errors"):
+            return False
+        data = payload.get("data")
+        return data is None or (isinstance(data, dict) and all(value is None for value in data.values()))
+
+    def _renews(self, member: Member, message: Message) -> bool:
+        """Subscribe anew with other credentials if it was those that were refused, and there are others.
+
+        :raises CredentialsRefusedError: they are for another socket of this line.
+        """
+        if not self.opener.renewable or not self.hub.refusals.in_payload(message.get("payload")):
+            return False
+        if not member.may_renew(self._policy.stable_after):
+            self.hub.renewed_in_vain(self)
+            return False
+        if self.hub.draining or self.hub.is_in_vain(self.opener):
+            return False
+        if self.shared and (len(self.members) > 1 or self.hub.is_superseded(self)):
+            return self.hub.move(member)
+        member.refused()
+        self._renewed = False  # for it they were not, or long ago
+        raise CredentialsRefusedError
+
     def _control(self, kind: str, message: Message) -> None:
         if kind == "connection_error":
-            raise RejectedError(text_of(message.get("payload")))
+            raise RejectedError(words_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
-            self._outbox.post(self._socket.send(self._opener.dumps(pong_message(message))))
+            self._outbox.post(self._socket.send(self.opener.dumps(pong_message(message))))
         for member in self.members.values():
             member.take_control(message)
 
@@ -485,9 +567,9 @@ class Line:
             self.close()
             return
         if renewing:
-            self._renewed = True
-            self._opener.renew()
-        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after)
+            self._renew(loss)
+        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
+        wait = max(wait, self._backoff.early())
         logger.warning(
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self.host,
@@ -502,11 +584,28 @@ class Line:
                 "wait": wait,
             },
         )
-        await _pause(wait)
+        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
+
+    def _newest(self) -> int | None:
+        """How often the newest subscription has failed to connect; None if all have been connected."""
+        return min((each.failures for each in self.members.values() if not each.established), default=None)
+
+    def _renew(self, loss: Loss) -> None:
+        self._renewed = True
+        self.opener.renew()
+        for member in self.members.values():
+            member.renewed = True
+        self.hub.tell_renewal(self, loss.evidence)
+
+    def renewed(self) -> Line:
+        """Another line like this one, with newer credentials."""
+        line = Line(self.hub, self.opener.renewed(), self.key)
+        line._renewed, line.elder = True, self
+        return line
 
     def _sentence(self, loss: Loss) -> bool:
         """Judge every member; True if new credentials shall be tried."""
-        renewable = self._opener.may_renew(loss, renewed=self._renewed)
+        renewable = self.opener.may_renew(loss, renewed=self._renewed)
         renewing = False
         for member in list(self.members.values()):
             established = member.established
@@ -514,6 +613,8 @@ class Line:
             verdict = judge(
                 loss, self._policy.fatal_close_codes, established=established, renewable=renewable
             )
+            if loss.blamed not in (None, member.key):
+                verdict = Verdict.AGAIN
             if verdict is Verdict.AGAIN and self._is_spent(member):
                 self._end(member, loss, gave_up=established)
             elif verdict is Verdict.FATAL:
@@ -534,6 +635,7 @@ class Line:
         if gave_up:
             spent += f"; subscriptions.max_reconnects={self._policy.max_reconnects} is reached"
         error = loss.error(self.host, spent, established=member.established)
+        conceal(error, self.opener.secrets())
         with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
             error.attempts, error.elapsed = self._tried, elapsed  # type: ignore[attr-defined]
         self.leave(member)
@@ -543,22 +645,16 @@ class Line:
         """Whatever ended the task: nobody shall wait for ever."""
         for member in list(self.members.values()):
             self.leave(member)
-            member.end(
-                SubscriptionClosedError(
-                    f"The connection of the subscription to {self.host} was ended from outside: its task was "
-                    "cancelled, or failed for a reason that the log tells.",
-                    close_reason="ended from outside",
-                )
-            )
+            member.end(ended_from_outside(self.host))
 
-    def _ping(self) -> None:
+    async def _ping(self) -> None:
         socket, pulse = self._socket, self._pulse
         if socket is None or pulse is None:
             return
         if self.dialect.pings:
-            self._outbox.post(socket.send(self._opener.dumps({"type": "ping"})))
+            await socket.send(self.opener.dumps({"type": "ping"}))
         else:
-            self._outbox.post(socket.ping(pulse.answered))
+            await socket.ping(pulse.answered)
 
     def _dead(self) -> None:
         if self._scope is None:
@@ -575,12 +671,3 @@ class Line:
             self._expiry.cancel()
         await self._starts.flush(CLOSE_TIMEOUT)  # given up already: this sees their end
         await self._outbox.flush(IN_HASTE if self._in_haste else 2 * CLOSE_TIMEOUT)
-
-
-async def _pause(seconds: float) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    handle = clock.wake(waiter, seconds)
-    try:
-        await waiter
-    finally:
-        handle.cancel()

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLSubscriptionEvent
 
+from graphql_prod import clock
 from graphql_prod.contexts import called_in
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
-from graphql_prod.subscriptions.protocol import Message, start_message
+from graphql_prod.subscriptions.protocol import Message, read, start_message
+from graphql_prod.subscriptions.shapes import invalid_event
+from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.telemetry.observer import SubscriptionWatch
 
+# Seconds in which a refusal is taken for the answer to the question, so that no event can be missing.
+AT_ONCE = 2.0
+# Seconds in which the end of a socket may be about what was sent last.
+NEW = 30.0
+
 Variables = Mapping[str, Any]
 Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
 
@@ -33,6 +42,33 @@ def cut_off(host: str) -> ClientClosedError:
     return ClientClosedError(f"The client for {host} was closed before this subscription came to its end.")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Moved:
+    """A subscription that is begun anew, for credentials that were refused.
+
+    :ivar at_once: whether it had never begun, so that no event can be missing.
+    """
+
+    at: float
+    at_once: bool
+
+    def gap(self, gap: SubscriptionGap) -> SubscriptionGap:
+        """The gap on its own line, or what it comes to on another one."""
+        if gap.attempts:
+            return gap
+        down_for = clock.monotonic() - self.at
+        return dataclasses.replace(gap, close_reason=CREDENTIALS_REFUSED, down_for=down_for, attempts=1)
+
+
+def ended_from_outside(host: str) -> SubscriptionClosedError:
+    """What a subscription ends with whose task was cancelled by somebody who is not its client."""
+    return SubscriptionClosedError(
+        f"The connection of the subscription to {host} was ended from outside: its task was "
+        "cancelled, or failed for a reason that the log tells.",
+        close_reason="ended from outside",
+    )
+
+
 class Member:
     """A subscription, as its line sees it.
 
@@ -40,15 +76,22 @@ class Member:
     :ivar name: the subscription's id, which its events carry.
     :ivar established: whether its line has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
+    :ivar answered: whether the server has answered since it was last asked.
+    :ivar size: characters of the message that asked the server for its events.
+    :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
     :ivar failures: attempts to connect since it joined, until it is established.
     :ivar context: that of whoever subscribed.
     """
 
     __slots__ = (
+        "_again",
         "_last",
+        "_moved",
         "_request",
         "_resume",
+        "_since",
         "_started",
+        "answered",
         "context",
         "control",
         "established",
@@ -57,6 +100,8 @@ class Member:
         "line",
         "mailbox",
         "name",
+        "renewed",
+        "size",
         "subscribed",
         "watch",
         "wish",
@@ -80,13 +125,22 @@ class Member:
         self.mailbox = Mailbox(policy.max_queue, policy.overflow)
         self.established = False
         self.subscribed = False
+        self.answered = False
+        self.renewed = False
+        self.size = 0
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self.wish = wish
         self.context = context
         self._request = wish.request
         self._resume = wish.resume
-        self._last: Message | None = None
+        self._last: str | bytes | None = None
+        """The last event as it came: callbacks may do what they like with the one that they get."""
+        self._again = False
+        """Whether it had been acknowledged before it was last."""
+        self._since = 0.0
+        """When its line was last acknowledged."""
+        self._moved: Moved | None = None
         self._started: asyncio.Future[None] | None = None
 
     @property
@@ -107,14 +161,41 @@ class Member:
 
     def acknowledged(self, gap: SubscriptionGap, message: Message) -> None:
         """A socket is there; events come next."""
-        if self.established:
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            gap = moved.gap(gap)
+        if self.established and (moved is None or not moved.at_once):
             self.mailbox.put(gap)
             if self.watch is not None:
                 self.watch.gap(gap)
+        self._again = self.established
+        self.answered = False
+        self._since = clock.monotonic()
         if self.control:
             self.mailbox.put(message)
         self.established = True
         self._answer()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its socket was acknowledged, or it joined that, a moment ago."""
+        return clock.monotonic() - self._since < NEW
+
+    def may_renew(self, stable_after: float) -> bool:
+        """Whether new credentials are worth a try: they were not renewed for it, or that has helped."""
+        return not self.renewed or clock.monotonic() - self._since >= stable_after
+
+    def lost(self, stable_after: float) -> None:
+        """Its socket has ended."""
+        self.subscribed = False
+        self.renewed = not self.may_renew(stable_after)
+
+    def refused(self) -> None:
+        """The server refused its credentials, and it will be subscribed anew with others."""
+        now = clock.monotonic()
+        first = self._last is None and not self.renewed and not self.answered
+        self._moved = Moved(now, at_once=first and not self._again and now - self._since < AT_ONCE)
+        self.renewed = True
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more will come: this is the end for its reader, after what waits."""
@@ -134,16 +215,20 @@ class Member:
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
         """The stock object for a message."""
-        return GraphQLSubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+        return SubscriptionEvent(subscription_id=self.name, request=self._request, json=message)
+
+    def invalid(self, payload: object) -> Exception:
+        """The end that an event makes which is no GraphQL answer."""
+        return invalid_event(self.line.host, self._request, payload)
 
     def take_control(self, message: Message) -> None:
         """Something about the connection, for callbacks that look at that; never one too many."""
         if self.control and not self.mailbox.crowded:
             self.mailbox.put(message)
 
-    async def take(self, message: Message) -> None:
-        """An event: wait for room, drop the oldest, or end, as the policy says."""
-        self._last = message
+    async def take(self, message: Message, data: str | bytes) -> None:
+        """An event, and how it came: wait for room, drop the oldest, or end, as the policy says."""
+        self._last = data
         mailbox = self.mailbox
         if mailbox.full:
             await self._squeeze(mailbox, message)
@@ -190,20 +275,28 @@ class Member:
         return start_message(dialect, self.key, request)
 
     async def _resumed(self, resume: Resume) -> dict[str, Any]:
-        last = None if self._last is None else self.event(self._last)
+        data, last = self._last, None
+        if data is not None:
+            last = self.event(self.receive(read(data, self.line.opener.serializer)))
         try:
             variables = await called_in(self.context, resume, last, dict(self._request.variables))
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+        except BaseException as error:
+            task = asyncio.current_task(self.line.loop)
+            ending = asyncio.CancelledError | GeneratorExit
+            if isinstance(error, ending) and (task is None or task.cancelling()):
                 raise
-            raise SubscriptionClosedError(
+            closed = SubscriptionClosedError(
                 f"The subscription to {self.line.host} was ended: its resume failed with a "
                 f"{type(error).__name__}, so that nobody knows where to go on. See the cause of this error.",
                 close_reason="resume failed",
-            ) from error
+            )
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self.line.leave(self)
+                self.end(closed)
+                raise
+            raise closed from error
         return dict(variables)
 
     def receive(self, message: Message) -> Message:

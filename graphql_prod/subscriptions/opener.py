@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from graphql_prod.config import host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
+from graphql_prod.redaction import secrets_of
 from graphql_prod.renewals import of_socket
+from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
 from graphql_prod.telemetry.observer import inject
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 class Opener:
     """Opens the sockets of one line.
 
+    :ivar renewable: whether refused credentials can be exchanged for others.
     :ivar proven: whether the last connection stayed up with what it was made with.
     :ivar changed: whether the last headers of a sync provider differ from those before.
     """
@@ -42,29 +46,31 @@ class Opener:
         "_payload",
         "_refused",
         "_request",
-        "_session",
-        "_transport",
         "_unused",
         "changed",
         "host",
         "protocols",
         "proven",
+        "renewable",
         "serializer",
+        "session",
+        "transport",
     )
 
     def __init__(self, ground: Ground, wish: Wish) -> None:
         self.host = host_of(http_url(wish.endpoint))
         self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
-        self.proven = False
-        self.changed = False
         self._ground = ground
         self._credentials = wish.credentials
         self._endpoint = wish.endpoint
         self._request = wish.request
-        self._payload = wish.payload
-        self._session = wish.session
-        self._transport = wish.transport
+        self._payload = InitPayload(wish.payload)
+        self.renewable = wish.credentials is not None or self._payload.renewable
+        self.proven = False
+        self.changed = False
+        self.session = wish.session
+        self.transport = wish.transport
         self._held: Session | None = None
         self._given: Given | None = None
         """What the provider gave last."""
@@ -123,6 +129,7 @@ class Opener:
             if given is None:
                 given = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
+            # The line takes secrets out.
             raise provider_failed(self.host, error) from error.__cause__ or error
         self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
@@ -135,7 +142,7 @@ class Opener:
         """
         credentials, given = self._credentials, self._given
         if credentials is None or given is None or not loss.refused:
-            return credentials is not None and not renewed
+            return self.renewable and not renewed
         refusal, scope = of_socket(loss.close_code, loss.status), credentials.scope(given)
         if renewed:
             credentials.renewals.did_not_help(refusal, given.generation, scope)
@@ -145,10 +152,49 @@ class Opener:
     def renew(self) -> None:
         """What the last attempt was made with was refused."""
         self._refused = self._given
+        self._payload.renew()
 
-    def init(self, headers: Mapping[str, str]) -> Message:
-        """The first message of a connection."""
-        return init_message(self._payload, headers)
+    def secrets(self) -> frozenset[str]:
+        """What must not be seen in the cause of an error."""
+        ground = self._ground
+        given = None if self._given is None else self._given.headers
+        latest = None if self._credentials is None else self._credentials.latest
+        return secrets_of(
+            urls=(self._endpoint, ground.wire.proxy),
+            headers=(self._request.headers, ground.static_headers, given, latest),
+            payload=self._payload.latest,
+        )
+
+    def renewed(self) -> Opener:
+        """One for another line, which begins with newer credentials."""
+        twin = copy.copy(self)
+        twin._held = None
+        twin._payload = copy.copy(self._payload)
+        twin.renew()
+        return twin
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the provider's headers have been renewed since the last attempt."""
+        credentials = self._credentials
+        generation = 0 if self._given is None else self._given.generation
+        return credentials is not None and credentials.generation > generation
+
+    @property
+    def renews(self) -> tuple[object, object, object]:
+        """What is asked for other credentials, and for whom, to compare."""
+        credentials, given = self._credentials, self._given
+        scope = None if credentials is None or given is None else credentials.scope(given)
+        return credentials, self._payload.provider, scope
+
+    async def init(self, headers: Mapping[str, str], context: Context | None) -> Message:
+        """The first message of a connection.
+
+        :param context: that of the subscriber; None where there may be several, of which none is asked for.
+        :raises TransportError: the callable that gives the payload failed.
+        """
+        payload = await self._payload.current(self.host, self._ground.provider_limit, context)
+        return init_message(payload, headers)
 
     def dumps(self, message: Message) -> str:
         """A message as it is sent."""
@@ -164,15 +210,15 @@ class Opener:
         :raises Exception: there is none; the border in ``verdict`` knows what it means.
         """
         ground = self._ground
-        if self._transport is not None:
+        if self.transport is not None:
             request = self._request.copy(headers=dict(headers))
             return await StockSocket.open(
-                self._transport, self._endpoint, request, self.serializer, self.protocols, self._session
+                self.transport, self._endpoint, request, self.serializer, self.protocols, self.session
             )
         limit = ground.wire.max_response_bytes
-        if ground.over_websockets(self._session):
+        if ground.over_websockets(self.session):
             return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
-        session = ground.session_for(self._session)
+        session = ground.session_for(self.session)
         native = session.for_upgrades()
         if native is not None and native.closed:
             raise SubscriptionClosedError(

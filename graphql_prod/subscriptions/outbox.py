@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod.loops import StartedTask
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -26,8 +28,8 @@ class Outbox:
         """Send in the background; what cannot be sent, whoever reads will know."""
         if self._tasks is None:
             self._tasks = set()
-        # Not create_task(): an eager factory would run it before we know it.
-        task = asyncio.Task(sending, loop=self._loop)
+        # A farewell that never began would close no socket.
+        task = StartedTask(sending, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._sent)
 
@@ -35,11 +37,6 @@ class Outbox:
         """Give up what is not sent yet."""
         for task in self._tasks or ():
             task.cancel()
-
-    def hasten(self) -> None:
-        """Give up what is posted by now, but let it begin: a farewell that never began closes no socket."""
-        for task in self._tasks or ():
-            self._loop.call_soon(task.cancel)
 
     async def flush(self, seconds: float) -> None:
         """Wait until all is sent, so many seconds at most; then give up the rest. Safe to cancel."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, WrapValidator
 
 from graphql_prod.policy import Listed, Number, Policy
 from graphql_prod.timeouts import Seconds
+
+if TYPE_CHECKING:
+    from pydantic import ValidatorFunctionWrapHandler
 
 Overflow = Literal["block", "drop_oldest", "error"]
 
@@ -16,6 +20,73 @@ Overflow = Literal["block", "drop_oldest", "error"]
 FATAL_CLOSE_CODES = frozenset(
     {4400, 4401, 4403, 4406, 4409, 4429, 4500, 1002, 1003, 1007, 1009, 1010, 1015},
 )
+
+
+# The credentials were refused: codes that servers close with, and what they say where they have none for it.
+REFUSED_CLOSE_CODES = frozenset({4401, 4403})
+REFUSED_WORDS = frozenset(
+    {
+        "access denied",
+        "auth failed",
+        "authentication error",
+        "authentication failed",
+        "authentication required",
+        "authorization failed",
+        "authorization required",
+        "bad credentials",
+        "connection initialization failed",
+        "credentials expired",
+        "expired jwt",
+        "expired token",
+        "forbidden",
+        "invalid access token",
+        "invalid auth token",
+        "invalid authentication",
+        "invalid authorization",
+        "invalid credentials",
+        "invalid jwt",
+        "invalid signature",
+        "invalid token",
+        "jwt expired",
+        "jwt invalid",
+        "jwt not valid",
+        "login required",
+        "must be authenticated",
+        "must be logged in",
+        "not authenticated",
+        "not authorised",
+        "not authorized",
+        "not logged in",
+        "permission denied",
+        "session expired",
+        "signature expired",
+        "token expired",
+        "token invalid",
+        "token no longer valid",
+        "token not valid",
+        "token revoked",
+        "unauthenticated",
+        "unauthorised",
+        "unauthorized",
+        "verify jwt",
+    }
+)
+
+RefusesClose = Callable[[int | None, str | None], bool]
+
+
+def _or_predicate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    return value if callable(value) else handler(value)
+
+
+if TYPE_CHECKING:
+    RefusedCloses = frozenset[int] | RefusesClose
+else:  # judged as a set, a mistake is told once and not once for each member of a union
+    RefusedCloses = Annotated[
+        Listed[Annotated[int, Number, Field(ge=1000, le=4999)]],
+        WrapValidator(_or_predicate),
+        PlainSerializer(lambda value: value),
+    ]
 
 
 class SubscriptionPolicy(Policy):
@@ -31,6 +102,10 @@ class SubscriptionPolicy(Policy):
     :param max_reconnects: attempts in a row to reconnect, before the subscription ends. None: no limit.
     :param stable_after: how long a connection stays up until the attempts before it are forgotten.
     :param fatal_close_codes: close codes that end a subscription; after any other it reconnects.
+    :param refused_close_codes: close codes that refuse the credentials: they are renewed once, then the
+        subscription ends. In code also a predicate over code and reason.
+    :param refused_words: phrases that refuse the credentials in prose, in the reason of a close or in an
+        error; compared as words, without case. The ``auth_error_codes`` of the client are looked for too.
     :param max_queue: events that wait for their reader, at most.
     :param overflow: what happens at one event more: ``"block"`` reads no further, ``"drop_oldest"`` drops and
         tells a gap, ``"error"`` ends the subscription.
@@ -51,6 +126,8 @@ class SubscriptionPolicy(Policy):
     max_reconnects: Annotated[int, Number, Field(ge=0)] | None = None
     stable_after: Annotated[float, Number, Field(ge=0)] = 10.0
     fatal_close_codes: Listed[Annotated[int, Number, Field(ge=1000, le=4999)]] = FATAL_CLOSE_CODES
+    refused_close_codes: RefusedCloses = REFUSED_CLOSE_CODES
+    refused_words: Listed[str] = REFUSED_WORDS
     max_queue: Annotated[int, Number, Field(ge=1)] = 1000
     overflow: Overflow = "block"
     callback_executor: bool = False

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 
+from graphql_prod.subscriptions.shapes import NO_WORDS, errors_in
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -43,10 +45,19 @@ class UnreadableError(Exception):
     """The server sent what is no message of the protocol."""
 
 
+class UnofferedError(Exception):
+    """The server chose a protocol that it was not offered; the argument is its name."""
+
+
 def dialect_of(agreed: str | None, offered: Sequence[str]) -> Dialect:
-    """The protocol in use; where the server named none, the stock client's choice."""
-    if agreed is None:
+    """The protocol in use; where the server named none, the stock client's choice.
+
+    :raises UnofferedError: the server chose another one.
+    """
+    if not agreed:
         return LEGACY if GRAPHQL_WS_PROTOCOL in offered else MODERN
+    if agreed not in offered:
+        raise UnofferedError(agreed)
     return LEGACY if agreed == GRAPHQL_WS_PROTOCOL else MODERN
 
 
@@ -86,16 +97,8 @@ def pong_message(ping: Message) -> Message:
 
 
 def errors_of(message: Message) -> list[Message]:
-    """The errors in an ``error`` message: a list in one protocol, one object in the other."""
-    payload = message.get("payload")
-    found = payload if isinstance(payload, list) else [payload]
-    return [error if isinstance(error, dict) else {"message": str(error)} for error in found]
-
-
-def text_of(payload: object) -> str:
-    """What a ``connection_error`` says."""
-    said = payload.get("message", "") if isinstance(payload, dict) else payload
-    return str(said or "")[:200]
+    """The errors in an ``error`` message, whatever its shape; never none."""
+    return errors_in(message.get("payload")) or [{"message": NO_WORDS}]
 
 
 class Parsed:

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
 
+# Rounds of the loop before the verdict: what waits to be read is read in them, what waits to be sent is sent.
+TURNS = 2
+
 
 class Pulse:
-    """The clock of one socket. A message costs it one look at the time; the rest is one timer.
+    """The clock of one socket: one timer, which looks when something was last heard.
 
-    :ivar heard: when something was last heard, on the loop's clock.
+    :param post: begins a coroutine.
+    :param ping: sends a ping.
+    :param dead: is called when no answer came.
+    :param data_at: when bytes last came, on the loop's clock; None where only messages are known.
+    :ivar heard: when something was last heard, as far as :meth:`answered` was told.
     """
 
-    __slots__ = ("_dead", "_held", "_interval", "_loop", "_ping", "_pinged", "_timeout", "_timer", "heard")
+    __slots__ = (
+        "_data_at",
+        "_dead",
+        "_held",
+        "_interval",
+        "_loop",
+        "_ping",
+        "_pinged",
+        "_post",
+        "_timeout",
+        "_timer",
+        "_turns",
+        "heard",
+    )
 
     def __init__(
-        self, policy: SubscriptionPolicy, ping: Callable[[], None], dead: Callable[[], None]
+        self,
+        policy: SubscriptionPolicy,
+        post: Callable[[Coroutine[Any, Any, None]], None],
+        ping: Callable[[], Coroutine[Any, Any, None]],
+        dead: Callable[[], None],
+        data_at: Callable[[], float | None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._interval = policy.ping_interval
         self._timeout = policy.pong_timeout
+        self._post = post
         self._ping = ping
         self._dead = dead
+        self._data_at = data_at
         self._held = False
         self._pinged: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._turns = 0
+        self._timer: asyncio.Handle | None = None
         self.heard = self._loop.time()
         if self._interval is not None:
             self._wake_in(self._interval)
@@ -54,6 +82,7 @@ class Pulse:
             self._timer.cancel()
 
     def _wake_in(self, seconds: float) -> None:
+        self._turns = 0
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
@@ -62,19 +91,30 @@ class Pulse:
             return
         if self._held:
             self._wake_in(interval)
-        elif self._pinged is not None and self.heard < self._pinged:
+            return
+        data_at = self._data_at()
+        heard = self.heard if data_at is None else max(self.heard, data_at)
+        if self._pinged is not None and heard < self._pinged:
             self._judge(self._pinged, now, interval)
-        elif now - self.heard >= interval:
+        elif now - heard >= interval:
             self._pinged = now
-            self._ping()
+            self._post(self._beat())
             self._wake_in(interval if self._timeout is None else min(interval, self._timeout))
         else:
-            self._wake_in(self.heard + interval - now)
+            self._wake_in(heard + interval - now)
+
+    async def _beat(self) -> None:
+        # Not when it was asked for: the loop may have stood still since.
+        self._pinged = self._loop.time()
+        await self._ping()
 
     def _judge(self, pinged: float, now: float, interval: float) -> None:
         if self._timeout is None:
             self._wake_in(interval)
-        elif now - pinged >= self._timeout:
-            self._dead()
-        else:
+        elif now - pinged < self._timeout:
             self._wake_in(pinged + self._timeout - now)
+        elif self._turns < TURNS:
+            self._turns += 1
+            self._timer = self._loop.call_soon(self._look)
+        else:
+            self._dead()

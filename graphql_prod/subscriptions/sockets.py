@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
-from graphql_prod.faults import status_of
-from graphql_prod.subscriptions.verdict import SocketClosed, UpgradeRefusedError
+from graphql_prod.byte_clock import TappedResponse, seconds_since_data
+from graphql_prod.subscriptions.handshake import translating
+from graphql_prod.subscriptions.offer import offering
+from graphql_prod.subscriptions.verdict import SocketClosed
 from graphql_prod.upgrades import connect_websockets, ws_url
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds for the other side to answer our close frame.
 CLOSE_TIMEOUT = 1.0
+# Close codes that stand for the lack of a close frame, and may not be in one.
+_NEVER_SENT = (1006, 1015)
 # Seconds for a farewell that is not to wait for an answer: enough for it to be written.
 IN_HASTE = 0.05
 
@@ -48,6 +51,9 @@ class Socket(Protocol):
         :raises Exception: the socket has gone; whoever receives is told why.
         """
 
+    def data_at(self) -> float | None:
+        """When bytes last came, on the loop's clock; None where nobody tells, and messages have to do."""
+
     async def ping(self, heard: Callable[[], None]) -> None:
         """Send a ping frame; ``heard`` is called when it is answered. Nothing where that is impossible."""
 
@@ -58,10 +64,11 @@ class Socket(Protocol):
 class AiohttpSocket:
     """Over aiohttp."""
 
-    __slots__ = ("_heard", "_ws")
+    __slots__ = ("_heard", "_loop", "_ws")
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._ws = ws
+        self._loop = asyncio.get_running_loop()
         self._heard: Callable[[], None] | None = None
 
     @classmethod
@@ -73,7 +80,7 @@ class AiohttpSocket:
         protocols: Sequence[str],
         max_bytes: int | None,
     ) -> AiohttpSocket:
-        try:
+        with translating(), offering(session, protocols):
             ws = await session.ws_connect(
                 ws_url(url),
                 headers=headers,
@@ -84,8 +91,6 @@ class AiohttpSocket:
                 max_msg_size=0 if max_bytes is None else max_bytes + 1,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
-        except aiohttp.ClientResponseError as error:  # with raise_for_status not one of a handshake
-            raise _refusal(error) from error
         return cls(ws)
 
     @property
@@ -105,16 +110,25 @@ class AiohttpSocket:
                 if self._heard is not None:
                     self._heard()
             elif frame.type is aiohttp.WSMsgType.CLOSE:
-                raise SocketClosed(frame.data or None, frame.extra or None)
+                raise _closed(frame.data, frame.extra)
+            elif isinstance(frame.data, aiohttp.WebSocketError):
+                raise SocketClosed(frame.data.code, str(frame.data), ours=True)
             else:
                 raise self._ended()
 
     def _ended(self) -> SocketClosed:
         code = self._ws.close_code
-        return SocketClosed(None if code == 1006 else code)
+        return SocketClosed(None if code == 1006 else code, ours=True)
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
+
+    def data_at(self) -> float | None:
+        ws = self._ws
+        if isinstance(ws, TappedResponse) and ws.tap is not None:
+            return ws.tap.data_at
+        since = seconds_since_data(ws.get_extra_info("socket"))
+        return None if since is None else self._loop.time() - since
 
     async def ping(self, heard: Callable[[], None]) -> None:
         self._heard = heard
@@ -148,8 +162,6 @@ class WebsocketsSocket:
         max_bytes: int | None,
         wire: Wire,
     ) -> WebsocketsSocket:
-        from websockets.exceptions import InvalidMessage, InvalidStatus
-
         options = {
             "max_size": max_bytes,
             "close_timeout": CLOSE_TIMEOUT,
@@ -159,10 +171,8 @@ class WebsocketsSocket:
             # aiohttp offers none either; its state would take more memory than all the rest.
             "compression": None,
         }
-        try:
+        with translating(proxied=wire.proxy is not None):
             return cls(await connect_websockets(url, headers, protocols, wire, **options))
-        except (InvalidStatus, InvalidMessage) as error:
-            raise _refusal(error) from error
 
     @property
     def subprotocol(self) -> str | None:
@@ -176,14 +186,19 @@ class WebsocketsSocket:
 
             if not isinstance(error, ConnectionClosed):
                 raise
-            # What we sent first is told only where we had to: for a frame too large, bytes that are no text.
-            close = error.rcvd or error.sent
-            if close is None or close.code == 1006:
+            sent, received = error.sent, error.rcvd
+            if sent is not None and not error.rcvd_then_sent:
+                # We had to: for a frame too large, bytes that are no text.
+                raise SocketClosed(sent.code, sent.reason, ours=True) from error
+            if received is None:
                 raise SocketClosed(None) from error
-            raise SocketClosed(close.code, close.reason or None) from error
+            raise _closed(received.code, received.reason) from error
 
     async def send(self, text: str) -> None:
         await self._ws.send(text)
+
+    def data_at(self) -> float | None:
+        return getattr(self._ws, "data_at", None)
 
     async def ping(self, heard: Callable[[], None]) -> None:
         answered = await self._ws.ping()
@@ -197,16 +212,12 @@ class WebsocketsSocket:
             raise
 
 
-def _refusal(error: Exception) -> Exception:
-    """The status that an upgrade was answered with, whichever library says so; else the error itself."""
-    if (answer := status_of(error)) is not None:
-        return UpgradeRefusedError(*answer)
-    exceptions = sys.modules.get("websockets.exceptions")
-    if exceptions is not None and isinstance(error, exceptions.InvalidStatus):
-        return UpgradeRefusedError(error.response.status_code, error.response.headers)
-    if exceptions is not None and isinstance(error, exceptions.InvalidMessage):
-        return ConnectionResetError("the connection ended before the upgrade was answered")
-    return error
+def _closed(code: int, reason: str | None) -> SocketClosed:
+    """What the server's close frame says; 0 and 1005 stand for one without a code."""
+    if code in _NEVER_SENT or code >= 5000:
+        # websockets refuses these too, aiohttp does not.
+        return SocketClosed(1002, f"invalid close code {code}", ours=True)
+    return SocketClosed(None if code in (0, 1005) else code, reason or None, ours=False)
 
 
 class StockSocket:
@@ -227,15 +238,10 @@ class StockSocket:
         protocols: Sequence[str],
         session: Any,
     ) -> StockSocket:
-        try:
+        with translating():
             response = await transport.subscribe(
                 endpoint=url, request=request, serializer=serializer, protocols=protocols, session=session
             )
-        except Exception as error:
-            refusal = _refusal(error)
-            if refusal is error:
-                raise
-            raise refusal from error
         return cls(await response.__aenter__())
 
     @property
@@ -254,6 +260,9 @@ class StockSocket:
 
     async def send(self, text: str) -> None:
         await self._response.send_str(data=text)
+
+    def data_at(self) -> float | None:
+        return None
 
     async def ping(self, heard: Callable[[], None]) -> None:
         """No ping frames here; silence is taken for life."""

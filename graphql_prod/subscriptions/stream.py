@@ -7,8 +7,8 @@ import itertools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from aiographql.client import GraphQLRequestException, GraphQLResponse, GraphQLSubscriptionEvent
-
+from graphql_prod.errors import request_failed
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.member import cut_off
@@ -16,6 +16,8 @@ from graphql_prod.subscriptions.protocol import EVENTS, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from aiographql.client import GraphQLSubscriptionEvent
 
     from graphql_prod.subscriptions.hub import Hub, Wish
     from graphql_prod.subscriptions.mailbox import Item
@@ -70,7 +72,7 @@ async def stream(
 def _raise_error(member: Member, message: Item) -> None:
     if isinstance(message, dict) and message["type"] == "error":
         request = member.event(message).request
-        raise GraphQLRequestException(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
+        raise request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
 
 STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default=frozenset())

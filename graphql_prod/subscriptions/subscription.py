@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,9 +12,10 @@ from aiographql.client import GraphQLSubscription, GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import CallbackRegistry
 
+from graphql_prod.config import host_of, http_url
 from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
-from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
-from graphql_prod.subscriptions.member import cut_off
+from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
+from graphql_prod.subscriptions.member import cut_off, ended_from_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,7 @@ class ProductionSubscription(GraphQLSubscription):
 
     async def handle(self, event: GraphQLSubscriptionEvent) -> None:
         """As stock: the callbacks for the event, which has two names."""
+        event = event_of(event)
         names = EVENT_NAMES.get(event.json["type"])
         if names is None or not isinstance(self.callbacks, ReadThrough):
             await super().handle(event)
@@ -149,15 +152,18 @@ class Door:
                 if isinstance(error, asyncio.CancelledError) and delivery.was_cut:
                     raise cut_off(member.line.host) from None
                 raise
-        except asyncio.CancelledError:
-            self._tell(None)
-            raise
         except Exception as error:
             if not self._tell(error):
                 self.report(error)
             raise
         self._tell(None)
         return delivery
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """The first task is over; nobody shall wait for a connection that it would have made."""
+        if not task.cancelled():
+            task.exception()  # whoever asks was told
+        self._tell(ended_from_outside(host_of(http_url(self._wish.endpoint))))
 
     def _tell(self, error: Exception | None) -> bool:
         """Answer whoever waits for the first connection; False if nobody does."""
@@ -341,7 +347,7 @@ async def subscribed(
         request=wish.request,
         callbacks=registry,
         protocols=wish.protocols,
-        connection_init_payload=None if wish.payload is None else dict(wish.payload),
+        connection_init_payload=dict(wish.payload) if isinstance(wish.payload, Mapping) else None,
         serializer=hub.parsed,
         transport=door,
     )
@@ -350,7 +356,7 @@ async def subscribed(
     await subscription.subscribe(endpoint=wish.endpoint)
     task = subscription.task
     assert task is not None  # noqa: S101 -- the stock object has just begun it
-    task.add_done_callback(_retrieved)
+    task.add_done_callback(door.ended)
     try:
         await door.opened()
     except BaseException:
@@ -380,8 +386,3 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel, and see it through unless the caller is cancelled once more."""
     task.cancel()
     await asyncio.wait({task})
-
-
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()

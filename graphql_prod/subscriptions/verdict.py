@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from aiographql.client import GraphQLResponse
-from multidict import CIMultiDict
 
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
@@ -17,20 +15,31 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.faults import classify, is_plain
+from graphql_prod.headers import copied
 from graphql_prod.outcomes import reason_of
+from graphql_prod.quoting import quoted
+from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
-from graphql_prod.subscriptions.protocol import UNREADABLE, UnreadableError
+from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
+from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
+from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod.errors import Phase
+    from graphql_prod.faults import Fault
 
-_REFUSED_CODES = (4401, 4403)
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
-_TRANSIENT_STATUSES = (408, 425, 429)
-_OVERSIZED = 1009
+TRANSIENT_STATUSES = (408, 425, 429)
+OVERSIZED = 1009
+# Characters below which a message of ours is not taken for too large.
+_SMALL = 1000
+_CREDENTIALS = "Check the credentials and what they allow."
+
+CREDENTIALS_REFUSED = "the credentials were refused"
+"""Our reason for a gap where the server closed nothing."""
 
 
 class Verdict(enum.Enum):
@@ -42,12 +51,19 @@ class Verdict(enum.Enum):
 
 
 class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
-    """The socket has ended: with a close frame, or without one (``code`` is None)."""
+    """The socket has ended: with a close frame, or without one (``code`` is None).
 
-    def __init__(self, code: int | None, reason: str | None = None) -> None:
+    :ivar ours: whether we closed it, since the server broke the WebSocket protocol or sent too much;
+        None: not known.
+    :ivar init: how long the ``connection_init`` was, where that was all we had sent.
+    """
+
+    def __init__(self, code: int | None, reason: str | None = None, *, ours: bool | None = None) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.ours = ours
+        self.init: int | None = None
 
 
 class UpgradeRefusedError(Exception):
@@ -56,11 +72,24 @@ class UpgradeRefusedError(Exception):
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status)
         self.status = status
-        self.headers = headers
+        self.headers: Mapping[str, str] = copied(headers)
+
+
+class HandshakeError(Exception):
+    """No WebSocket came about, for a reason that has words: a fault, and what the server said of it."""
+
+    def __init__(self, fault: Fault, said: str = "") -> None:
+        super().__init__(fault.what, said)
+        self.fault = fault
+        self.said = quoted(said)
 
 
 class RejectedError(Exception):
     """The server answered ``connection_init`` with ``connection_error``."""
+
+
+class CredentialsRefusedError(Exception):
+    """The server refused the credentials in its answer to one subscription, and there may be others."""
 
 
 class SilenceError(Exception):
@@ -70,6 +99,16 @@ class SilenceError(Exception):
         super().__init__(what)
         self.hint = hint
         self.phase: Phase = phase
+
+
+def not_acknowledged(limit: float | None, *, upgraded: bool) -> SilenceError:
+    """The end of ``ack_timeout``, before or after the upgrade was answered."""
+    what = "did not acknowledge the connection" if upgraded else "did not answer the WebSocket upgrade"
+    return SilenceError(
+        f"{what} within {limit:g} s",
+        "See what it is busy with, or raise subscriptions.ack_timeout.",
+        "read" if upgraded else "connect",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +123,25 @@ class Loss:
     close_code: int | None = None
     close_reason: str | None = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     phase: Phase | None = None
     refused: bool = False
     """Whether it was the credentials that were refused."""
+    evidence: str = ""
+    """What says that they were, in our words."""
     final: bool = False
     """Whether a first connection that fails so is not tried again."""
+    fatal: bool = False
+    """Whether the next connection would end so too, at first as later."""
+    ours: bool = False
+    """Whether it was we who ended it."""
     closed: bool = False
     """Whether the server ended it in so many words."""
-    cause: Exception | None = None
-    own: Exception | None = None
+    cause: Exception | None = field(default=None, repr=False)
+    own: Exception | None = field(default=None, repr=False)
     """An error that says all of this better."""
+    blamed: str | None = None
+    """The subscription whose message ended it; the others are subscribed anew."""
     logged: str | None = None
     """``what`` without the server's words, which may quote a secret; None: there are none in it."""
 
@@ -125,9 +172,9 @@ class Loss:
     def _refusal(self, text: str) -> Exception:
         return HTTPStatusError(
             text,
-            response=GraphQLResponse(request="", json={}),
+            response=GraphQLResponse(request="", json={}, status=self.status),
             status=self.status or 0,
-            headers=CIMultiDict(self.headers.items()),
+            headers=copied(self.headers),
             retry_after=retry_after(self.headers),
         )
 
@@ -141,47 +188,133 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     """
     if loss.refused and renewable:
         return Verdict.RENEW
-    if loss.close_code in fatal or (loss.refused and loss.close_code is None):
+    if loss.fatal or loss.close_code in fatal:
+        return Verdict.FATAL
+    # A code that was taken out of the fatal ones reconnects, whatever it says.
+    if loss.refused and loss.close_code not in FATAL_CLOSE_CODES:
         return Verdict.FATAL
     if isinstance(loss.own, SubscriptionClosedError):
         return Verdict.FATAL
     return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
 
 
-def loss_of(error: Exception) -> Loss:
+def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
     """What an exception says about the connection that it ended."""
     match error:
         case SocketClosed():
-            return _of_close(error)
+            return _of_close(error, refusals)
         case UpgradeRefusedError():
             return _of_status(error)
+        case HandshakeError():
+            return _of_handshake(error)
         case SilenceError():
             hint, what = error.hint, str(error)
             return Loss(what, hint, close_reason=what, phase=error.phase)
         case UnreadableError():
             hint = "Look at what the server, or a proxy before it, sends."
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
+        case UnofferedError():
+            return _of_unoffered(str(error))
         case RejectedError():
             logged = "refused the connection"
-            what = f"{logged} ({error})" if str(error) else logged
-            return Loss(what, "Check the credentials.", refused=True, closed=True, logged=logged)
+            what = f"{logged} ({quoted(str(error))})" if str(error) else logged
+            evidence = "its connection_error says so"
+            return Loss(
+                what, "Check the credentials.", refused=True, closed=True, logged=logged, evidence=evidence
+            )
+        case CredentialsRefusedError():
+            what = "refused the credentials of a subscription"
+            evidence = "its answer to a subscription says so"
+            return Loss(
+                what,
+                _CREDENTIALS,
+                close_reason=CREDENTIALS_REFUSED,
+                refused=True,
+                closed=True,
+                evidence=evidence,
+            )
     return _of_fault(error)
 
 
-def _of_close(closed: SocketClosed) -> Loss:
+def _of_unoffered(chosen: str) -> Loss:
+    logged = "chose a WebSocket protocol that was not offered"
+    hint = "Look at what the server, or a gateway before it, is set up to speak."
+    if chosen in (MODERN.name, LEGACY.name):
+        hint = f"Offer it: protocols={chosen!r}."
+    what = f"{logged}: {quoted(chosen, 60) or 'one without a name'}"
+    return Loss(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
+
+
+def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
+    if closed.ours:
+        return _of_own_close(closed)
     code, reason = closed.code, closed.reason
     if code is None:
         hint = "Look for a restart or a proxy in between."
         return Loss("closed the connection without a word", hint, None, reason or "connection lost")
     logged = f"closed the connection with {code}"
-    what = f"{logged} ({reason})" if reason else logged
+    what = f"{logged} ({quoted(reason)})" if reason else logged
     hint = "See what the server means by it."
-    if code in _REFUSED_CODES:
-        hint = "Check the credentials and what they allow."
-    if code == _OVERSIZED:
-        hint = "Ask for less in an event, or raise max_response_bytes."
-    refused = code in _REFUSED_CODES
-    return Loss(what, hint, code, reason, refused=refused, closed=True, logged=logged)
+    evidence = refusals.in_close(code, reason)
+    if evidence:
+        hint = _CREDENTIALS
+    if code == OVERSIZED:
+        hint = _hint_of_oversized(closed)
+    refused = evidence is not None
+    return Loss(
+        what,
+        hint,
+        code,
+        reason,
+        refused=refused,
+        closed=True,
+        logged=logged,
+        evidence=evidence or "",
+    )
+
+
+def _hint_of_oversized(closed: SocketClosed) -> str:
+    """Whose message was too large for the server: ours probably, or who knows."""
+    if closed.init is not None and closed.init >= _SMALL:
+        return (
+            f"It was our connection_init that was too large ({closed.init:,} characters): nothing else "
+            "was sent. Send less in connection_init_payload and headers, or raise the server's limit."
+        )
+    other = "" if closed.ours is False else ", or of an event for us: then raise max_response_bytes"
+    return f"A message was too large for the server, or for a proxy before it{other}."
+
+
+def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
+    """A loss for a message too large, with the subscription named that it was probably sent for.
+
+    :param sent: how long the messages are that asked for subscriptions and were not answered, by their ids.
+    """
+    key = max(sent, key=lambda each: sent[each], default=None)
+    if loss.close_code != OVERSIZED or loss.ours or key is None or sent[key] < _SMALL:
+        return loss
+    hint = (
+        f"It was probably our message that was too large, the one that asked for this subscription "
+        f"({sent[key]:,} characters), for it was not answered. To be sure, subscribe with smaller variables. "
+        "Send less in them, or raise the limit of the server, or of the proxy before it."
+    )
+    return dataclasses.replace(loss, blamed=key, hint=hint)
+
+
+def _of_own_close(closed: SocketClosed) -> Loss:
+    """We closed, for what the server sent."""
+    code, why = closed.code, quoted(closed.reason or "")
+    if code == OVERSIZED:
+        cause, hint = (
+            "sent a message over our limit",
+            "Ask for less in an event, or raise max_response_bytes.",
+        )
+    else:
+        cause = "broke the WebSocket protocol"
+        hint = "Look at what the server, or a proxy before it, sends."
+    logged = f"{cause}, so that we closed the connection with {code}"
+    what = f"{logged} ({why})" if why else logged
+    reason = f"closed by us: {why or cause}"
+    return Loss(what, hint, code, reason, closed=True, logged=logged, ours=True)
 
 
 def _of_status(error: UpgradeRefusedError) -> Loss:
@@ -189,7 +322,12 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
     hint = "Look into the log of the server, or of the proxy before it."
     if status in _REFUSED_STATUSES:
-        hint = "Check the credentials and what they allow."
+        hint = _CREDENTIALS
+        if status == 403:
+            hint = (
+                "Check the credentials and what they allow, the endpoint's path, and that the proxy before "
+                "the server lets WebSocket upgrades through."
+            )
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
@@ -203,8 +341,22 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         status=status,
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
-        final=status < 500 and status not in _TRANSIENT_STATUSES,
+        evidence=f"the status {status} says so",
+        final=status < 500 and status not in TRANSIENT_STATUSES,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+    )
+
+
+def _of_handshake(error: HandshakeError) -> Loss:
+    fault = error.fault
+    what = f"{fault.what} ({error.said})" if error.said else fault.what
+    return Loss(
+        what,
+        fault.hint,
+        close_reason=fault.reason,
+        final=fault.reach is Reach.FINAL,
+        cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
+        logged=fault.what,
     )
 
 

@@ -67,6 +67,12 @@ class Pipe:
         with contextlib.suppress(OSError):
             self._finish(self._client[1])
 
+    def inject(self, data: bytes) -> None:
+        """Send the client bytes of nobody's; nothing if it has gone, or was told the end."""
+        writer = self._client[1]
+        if writer not in self._finished and not writer.is_closing():
+            writer.write(data)
+
     async def run(self, host: str, port: int) -> None:
         """Carry both directions until both have ended or one is broken."""
         try:

@@ -150,6 +150,14 @@ class FaultyProxy(Facts):
         for pipe in self._pipes:
             pipe.half_close()
 
+    def inject(self, data: bytes) -> None:
+        """Send each client these bytes, as if the target had sent them unasked.
+
+        A client that reads its socket next finds them there; one that has just gone gets nothing.
+        """
+        for pipe in self._pipes:
+            pipe.inject(data)
+
     async def connections(self, n: int, timeout: float | None = 10.0) -> None:
         """Wait until `n` connections have been accepted in all.
 

@@ -1,16 +1,22 @@
 """The HTTP half of the scripted server: which answer comes next, and what has happened."""
 
+from __future__ import annotations
+
 import asyncio
 from collections import Counter, defaultdict, deque
 from itertools import islice
-
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from .answers import Answer
 from .delivery import send
 from .exchange import ReceivedRequest, receive, run
 from .facts import Facts, listed
 from .schema import Executor, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
 
 
 class ScriptedHTTP(Facts):
@@ -21,6 +27,9 @@ class ScriptedHTTP(Facts):
         self.path = path
         self.requests: list[ReceivedRequest] = []
         """Every HTTP request that arrived whole, on any path, across restarts; no upgrades."""
+        self.on_request: Callable[[ReceivedRequest], Answer | None] | None = None
+        """Asked at each HTTP request, before any script. An `Answer` is sent in place of what is
+        scripted, None lets the request pass."""
         self._executor = Executor(self._changed)
         self._scripts: defaultdict[str | None, deque[Answer]] = defaultdict(deque)
         self._standing: dict[str | None, Answer] = {}
@@ -120,7 +129,8 @@ class ScriptedHTTP(Facts):
         received = await receive(request)
         self.requests.append(received)
         self._changed()
-        answer = self._next(received)
+        asked = self.on_request(received) if self.on_request is not None else None
+        answer = asked or self._next(received)
         if answer is None and received.path != self.path:
             answer = Answer(status=404, body="not found")
         try:

@@ -40,13 +40,11 @@ class Peer:
     """A server of the matrix.
 
     :ivar paths: the endpoint's path for each WebSocket protocol that it speaks.
-    :ivar get_headers: what a query over GET needs beside the client's own headers.
     """
 
     name: str
     program: str
     paths: dict[Protocol, str]
-    get_headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def command(self) -> list[str]:
@@ -60,13 +58,7 @@ class Peer:
 
 PEERS = (
     Peer("strawberry", "strawberry_server.py", {MODERN: "/graphql", LEGACY: "/graphql"}),
-    # Ariadne looks for JSON in the body of a GET whose Content-Type says JSON, which stock's always does.
-    Peer(
-        "ariadne",
-        "ariadne_server.py",
-        {MODERN: "/graphql", LEGACY: "/legacy"},
-        get_headers={"Content-Type": "text/plain"},
-    ),
+    Peer("ariadne", "ariadne_server.py", {MODERN: "/graphql", LEGACY: "/legacy"}),
     Peer("apollo", "apollo.mjs", {MODERN: "/graphql"}),
     Peer("yoga", "yoga.mjs", {MODERN: "/graphql"}),
     Peer("graphql-ws", "graphql_ws.mjs", {MODERN: "/graphql"}),

@@ -13,13 +13,14 @@ import tenacity
 from aiographql.client import (
     GraphQLClient,
     GraphQLClientException,
+    GraphQLIntrospectionException,
     GraphQLRequest,
     GraphQLRequestException,
-    GraphQLResponse,
     GraphQLSubscription,
     GraphQLSubscriptionEvent,
     GraphQLTransport,
 )
+from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.serializer import JSONSerializer
 from pydantic import BaseModel, SecretStr
 
@@ -31,12 +32,15 @@ from graphql_prod import (
     PRODUCTION,
     PRODUCTION_CLOSED,
     STANDARD,
+    CallError,
     ClientClosedError,
     ClientStats,
     ConfigurationError,
+    GraphQLResponse,
     HealthPolicy,
     HTTPStatusError,
     InvalidResponseError,
+    NoSchemaError,
     PoolPolicy,
     PoolStats,
     Problem,
@@ -92,6 +96,10 @@ def constructing(
     ProductionClient("https://h/graphql", transport=transport, backend="httpx", config=ProductionConfig())
     assert_type(ProductionClient.from_config({"endpoint": "https://h/graphql"}), ProductionClient)
     assert_type(Mine.from_config(ProductionConfig(endpoint="https://h/graphql"), session=session), Mine)
+    ProductionClient.from_config("c.toml", env_prefix="B_", secrets_dir="/run/secrets", transport=transport)
+    ProductionClient.from_config(env_prefix=None, timeout=2.0, retry=RetryPolicy(attempts=2), schema=schema)
+    ProductionClient("https://h/graphql", timeout=2.0, retry=RetryPolicy(attempts=2))
+    ProductionClient("https://h/graphql", timeout="batch", retry=tenacity.AsyncRetrying())
     assert_type(client.config, ProductionConfig)
     assert_type(client.transport, ProductionTransport)
     assert_type(client.state, Literal["open", "draining", "closing", "closed"])
@@ -113,6 +121,17 @@ async def calling(client: ProductionClient, request: GraphQLRequest) -> None:
     await client.close()
     async with client as entered:
         assert_type(entered, ProductionClient)
+
+
+async def answer_of(client: ProductionClient) -> None:
+    answer = await client.query("{ hello }")
+    stock: StockResponse = answer
+    assert_type(answer.status, int | None)
+    assert_type(answer.response_headers, Mapping[str, str] | None)
+    assert_type(answer.retry_after, float | None)
+    assert_type(answer.attempts, int)
+    assert_type(answer.elapsed, float)
+    assert_type(answer == stock, bool)
 
 
 def onward(last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +171,7 @@ async def subscribing(client: ProductionClient, mine: Mine, request: GraphQLRequ
                 assert_type(event.dropped, int)
             else:
                 assert_type(event, GraphQLSubscriptionEvent)
-                assert_type(event.payload, GraphQLResponse | str | None)
+                assert_type(event.payload, StockResponse | str | None)
 
 
 def goodbye() -> None: ...
@@ -306,7 +325,23 @@ def failing(
     limit: SubscriptionLimitError,
     told: SubscriptionErrorEvent,
     configuration: ConfigurationError,
+    schema: NoSchemaError,
 ) -> None:
+    family: list[CallError] = [
+        status,
+        invalid,
+        timeout,
+        transport,
+        closed,
+        ended,
+        limit,
+        configuration,
+        schema,
+    ]
+    introspection: GraphQLIntrospectionException = schema
+    _ = family, introspection
+    assert_type(schema.codes, frozenset[str])
+    assert_type(invalid.retry_after, float | None)
     request_errors: list[GraphQLRequestException] = [status, invalid]
     transport_errors: list[GraphQLTransportException] = [timeout, transport]
     all_errors: list[GraphQLClientException] = [
@@ -327,7 +362,7 @@ def failing(
     assert_type(status.status, int)
     assert_type(status.headers, Mapping[str, str])
     assert_type(status.retry_after, float | None)
-    assert_type(status.response, GraphQLResponse)
+    assert_type(status.response, StockResponse)
     assert_type(invalid.status, int | None)
     assert_type(invalid.content_type, str | None)
     assert_type(invalid.excerpt, str)
@@ -346,9 +381,13 @@ async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -
     ProductionClient()  # type: ignore[call-arg]
     ProductionClient(5)  # type: ignore[arg-type]
     ProductionClient("https://h", backend="curl")  # type: ignore[arg-type]
-    ProductionClient("https://h", timeout=5)  # type: ignore[call-arg]
+    ProductionClient("https://h", timeout=[])  # type: ignore[arg-type]
+    ProductionClient("https://h", retry=3)  # type: ignore[arg-type]
     ProductionClient("https://h", headers={"A": 1})  # type: ignore[dict-item]
     ProductionClient.from_config(5)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, sesion=None)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, session=5)  # type: ignore[arg-type]
+    ProductionClient.from_config({}, env_prefix=5)  # type: ignore[arg-type]
     client.with_options(1)  # type: ignore[call-arg]
     client.with_options(timeout=[])  # type: ignore[arg-type]
     client.with_options(retry=3)  # type: ignore[arg-type]
