@@ -126,9 +126,11 @@ class ProductionClient(GraphQLClient):
         serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
-            config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
+            config.timeout,
+            Schedule.of(config.retry, beneath),
+            auth_error_codes=config.auth_error_codes,
+            credentials=None if headers_provider is None else Credentials(headers_provider),
         )
-        credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
         observer = Observer(config.telemetry, sessions, owned=session is None and transport is None)
         ground = Ground(
@@ -136,7 +138,6 @@ class ProductionClient(GraphQLClient):
             sessions=sessions,
             wire=sessions.wire,
             serializer=serializer,
-            credentials=credentials,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
             transport=subscription_transport,
@@ -156,12 +157,10 @@ class ProductionClient(GraphQLClient):
                 budget=None if budget is None else Budget(budget),
                 lifecycle=lifecycle,
                 custom=transport,
-                credentials=credentials,
                 static_headers=plain(config.headers),
             ),
             hub=hub,
             codec=codec,
-            credentials=credentials,
             schemas=Schemas(
                 config.schema, lifecycle, settings_of(INTROSPECTION, config, self._prod_settings), schema
             ),
@@ -173,7 +172,7 @@ class ProductionClient(GraphQLClient):
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         lifecycle.schemas = schemas = self._prod.schemas
         # Looked up when it is needed: programs put methods of their own in the place of ours.
-        schemas.fetch = lambda headers: self.introspect(headers=headers)
+        schemas.fetch = lambda headers, credentials: self._with(credentials).introspect(headers=headers)
         schemas.guard = self._prod.transport.guard
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
@@ -279,6 +278,7 @@ class ProductionClient(GraphQLClient):
         retry: Retry | None = None,
         idempotent: bool | None = None,
         headers: Mapping[str, str] | None = None,
+        headers_provider: HeadersProvider | None = None,
         validate: bool | None = None,
     ) -> Self:
         """A client of the same class that shares everything with this one, but for the options named.
@@ -292,8 +292,12 @@ class ProductionClient(GraphQLClient):
         :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
             says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
+        :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
+            this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
+            are this view's own: so each user can have their own credentials.
         :param validate: whether to validate documents against the schema.
-        :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
+        :raises ConfigurationError: an unknown preset, numbers that contradict one another, or a
+            ``headers_provider`` that cannot be called.
         """
         now = self._prod_settings
         checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
@@ -305,6 +309,7 @@ class ProductionClient(GraphQLClient):
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
             auth_error_codes=now.auth_error_codes,
+            credentials=now.credentials if headers_provider is None else Credentials(headers_provider),
         )
         view._prod_named = self._prod_named | {
             key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
@@ -653,6 +658,7 @@ class ProductionClient(GraphQLClient):
             session=session,
             transport=transport or prod.hub.ground.transport,
             resume=resume,
+            credentials=self._prod_settings.credentials,
         )
 
     async def ready(self, timeout: float | None = None) -> Readiness:
@@ -743,6 +749,14 @@ class ProductionClient(GraphQLClient):
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
         return await client.query(QUERY)
+
+    def _with(self, credentials: Credentials | None) -> Self:
+        """This client, or a view of it that has other credentials."""
+        if credentials is None or credentials is self._prod_settings.credentials:
+            return self
+        view = copy.copy(self)
+        view._prod_settings = dataclasses.replace(self._prod_settings, credentials=credentials)
+        return view
 
     def _settings_of(self, request: GraphQLRequest | str, operation: str | None) -> CallSettings:
         """The settings of an operation that has its own; what a view names comes before them."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
-    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Retry
     from graphql_prod.schema.store import Schemas
@@ -50,7 +49,6 @@ class Parts:
     transport: ProductionTransport
     hub: Hub
     codec: GraphQLCodec | None
-    credentials: Credentials | None
     schemas: Schemas
 
     def __post_init__(self) -> None:

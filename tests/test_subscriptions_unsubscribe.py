@@ -124,7 +124,8 @@ async def test_in_the_wait_before_a_reconnect(counting: ScriptedServer, backend:
     """The wait ends with it."""
     async with client_of(counting.url, backend) as client:
         subscription = await client.subscribe(COUNT)
-        with clock.using(EndlessWaits()) as waits:
+        waits = EndlessWaits()
+        with clock.using(waits):
             counting.reset_sockets()
             await until(lambda: waits.waits)
             await left(subscription)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLSubscriptionEvent
 
 from graphql_prod import clock
+from graphql_prod.contexts import called_in
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
@@ -19,9 +19,10 @@ from graphql_prod.subscriptions.shapes import invalid_event
 from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLRequest
+    from contextvars import Context
 
     from graphql_prod.subscriptions.events import SubscriptionGap
+    from graphql_prod.subscriptions.hub import Wish
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -92,6 +93,7 @@ class Member:
     :ivar size: characters of the message that asked the server for its events.
     :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
     :ivar failures: attempts to connect since it joined, until it is established.
+    :ivar context: that of whoever subscribed.
     """
 
     __slots__ = (
@@ -105,6 +107,7 @@ class Member:
         "_started",
         "_suspect",
         "answered",
+        "context",
         "control",
         "disowned",
         "established",
@@ -117,6 +120,7 @@ class Member:
         "size",
         "subscribed",
         "watch",
+        "wish",
     )
 
     def __init__(
@@ -124,9 +128,9 @@ class Member:
         line: Line,
         key: str,
         name: str,
-        request: GraphQLRequest,
+        wish: Wish,
         policy: SubscriptionPolicy,
-        resume: Resume | None,
+        context: Context,
         *,
         control: bool,
     ) -> None:
@@ -143,9 +147,11 @@ class Member:
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self.disowned = False
-        self._request = request
-        self._resume = resume
         self._patience = policy.ack_timeout
+        self.wish = wish
+        self.context = context
+        self._request = wish.request
+        self._resume = wish.resume
         self._last: str | bytes | None = None
         """The last event as it came: callbacks may do what they like with the one that they get."""
         self._again = False
@@ -313,10 +319,8 @@ class Member:
             last = self.event(self.receive(read(data, self.line.opener.serializer)))
         limit = asyncio.timeout(self._patience)
         try:
-            variables = resume(last, dict(self._request.variables))
-            if inspect.isawaitable(variables):
-                async with limit:
-                    variables = await variables
+            async with limit:
+                variables = await called_in(self.context, resume, last, dict(self._request.variables))
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except BaseException as error:
