@@ -126,8 +126,10 @@ class Call:
 
     @property
     def may_have_executed(self) -> bool:
-        """True when this call is a mutation and the server may have seen it."""
-        return self.executed or (self.reached and self.operation is not Operation.QUERY)
+        """True when this call is a mutation that the server may have seen and can run."""
+        return self.executed or (
+            self.reached and self.operation is not Operation.QUERY and self._runs_nothing is None
+        )
 
     @property
     def reached(self) -> bool:
