@@ -18,6 +18,7 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY, Probe
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
@@ -28,7 +29,6 @@ from graphql_prod.parts import (
     require_callable,
     require_protocols,
     require_subscription,
-    require_texts,
     settings_of,
 )
 from graphql_prod.reading import TolerantSerializer
@@ -40,7 +40,7 @@ from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
 from graphql_prod.subscriptions.payload import checked
-from graphql_prod.subscriptions.stream import stream
+from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
@@ -299,7 +299,7 @@ class ProductionClient(GraphQLClient):
             ``headers_provider`` that cannot be called.
         """
         now = self._prod_settings
-        require_texts(headers)
+        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -591,14 +591,17 @@ class ProductionClient(GraphQLClient):
 
         Connects when the first event is asked for. Takes :meth:`subscribe`'s arguments, and raises what it
         raises. Ends normally after the server's ``complete`` and after a shutdown of the client. Dropping
-        the iterator, ``aclose()`` and a cancel unsubscribe; only ``aclose()`` waits for the socket's end.
+        the iterator and ``aclose()`` unsubscribe; only ``aclose()`` waits for the socket's end.
+
+        Safe to cancel: ``asyncio.timeout()`` or ``asyncio.wait_for()`` around ``anext()`` loses no event, and
+        the next ``anext()`` goes on where it was. A task that ends by a cancel drops the iterator with it.
 
         :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
         :param resume: as in :meth:`subscribe`.
         :raises GraphQLRequestException: the server ended the subscription with an error.
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
-        return stream(
+        return EventStream(
             self._prod.hub,
             lambda: self._wished(
                 request,
@@ -775,12 +778,15 @@ class ProductionClient(GraphQLClient):
 
         Every name is spelt as the client spells it.
         """
-        names = self._prod.header_names
+        prod = self._prod
+        names = prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
+            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
             own = layered(own, request.headers, names)
         if headers:
+            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
         return prepared(request, own)
 

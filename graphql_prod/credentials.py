@@ -15,6 +15,7 @@ from opentelemetry import context as telemetry
 from opentelemetry import trace
 
 from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.headers import TWICE, problems
 from graphql_prod.renewals import Renewals
 
 Headers = Mapping[str, str]
@@ -61,6 +62,8 @@ def provider_failed(host: str, error: ProviderError, before: str = "", after: st
             f"it again.{after} Let it use another client, or a view with a provider of its own: "
             "client.with_options(headers_provider=…)."
         )
+    if error.args:
+        return TransportError(f"{before}: its headers_provider gave {error}.{after}")
     what = f"{before}: its headers_provider failed with a {type(error.__cause__).__name__}.{after}"
     if error.bare and any(type(link) is LookupError for link in links):
         return TransportError(
@@ -348,9 +351,11 @@ def _discard(answer: Awaitable[Any]) -> None:
 
 def _checked(headers: object) -> Headers:
     if not isinstance(headers, Mapping):
-        raise ProviderError from TypeError(f"headers expected, not {type(headers).__name__}")
-    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
-        raise ProviderError from TypeError("names and values of headers must be texts")
+        wrong = f"no headers, but {type(headers).__name__}"
+        raise ProviderError(wrong) from TypeError(wrong)
+    if found := "; ".join(f"'{name}', which {wrong}" for name, wrong in problems(headers)):
+        texts = all(isinstance(part, str) for pair in headers.items() for part in pair)
+        raise ProviderError(found) from (ValueError if texts else TypeError)(found)
     return headers
 
 
@@ -363,6 +368,17 @@ def _is_async(provider: HeadersProvider) -> bool:
     return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
         getattr(provider, "__call__", None)  # noqa: B004 -- not whether it can be called, but how
     )
+
+
+def refuse_twice(host: str, headers: Headers) -> None:
+    """Nothing, unless a provider gives the credentials that the endpoint's URL has already.
+
+    :raises TransportError: it does.
+    """
+    if any(name.lower() == "authorization" for name in headers):
+        raise TransportError(
+            f"Nothing was sent to {host}: its headers_provider gave 'Authorization', which {TWICE}."
+        )
 
 
 def renewing(provider: Callable[..., Any]) -> dict[str, Any]:

@@ -188,6 +188,13 @@ class _CautiousBody(WatchedBody):
         await super().write_with_length(writer, content_length)
 
 
+def _for_httpx(headers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Headers as aiohttp writes them, which are not refused by httpx: in UTF-8, without space around them."""
+    if all(value.isascii() and value == value.strip() for value in headers.values()):
+        return headers
+    return {name: value.strip().encode() for name, value in headers.items()}
+
+
 class HttpxExchange(Exchange):
     """Stands in for our own httpx client, and for the response that it gives."""
 
@@ -208,8 +215,9 @@ class HttpxExchange(Exchange):
         """The status, by the name that httpx has for it."""
         return self.status
 
-    async def request(self, **options: Any) -> HttpxExchange:
-        request = self._client.build_request(**_with_own_query(self._client, options))
+    async def request(self, *, headers: Mapping[str, str], **options: Any) -> HttpxExchange:
+        options = _with_own_query(self._client, options)
+        request = self._client.build_request(headers=_for_httpx(headers), **options)
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             self.sent = True
@@ -253,9 +261,10 @@ class ShieldedExchange(Exchange):
         self._client = client
         self._abandoned = abandoned
 
-    async def request(self, **options: Any) -> httpx.Response:
+    async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
         self.sent = False if self._client.is_closed else None
-        sending = self._client.request(**_with_own_query(self._client, options))
+        options = _with_own_query(self._client, options)
+        sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)
         self.sent = True
         self.status = response.status_code

@@ -7,6 +7,7 @@ word counts before httpx's, and both before the operating system's.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import sys
@@ -96,6 +97,12 @@ _LOST = Fault(
     "closed the connection before the answer was whole",
     "Look for a restart or a proxy in between.",
 )
+_NO_HTTP = Fault(
+    Reach.FINAL,
+    "invalid HTTP",
+    "sent an answer that is no valid HTTP",
+    "Look at what it, or the proxy before it, answers; the next answer would be the same.",
+)
 _CERTIFICATE = Fault(
     Reach.FINAL,
     "certificate",
@@ -115,6 +122,12 @@ _ENCODING = Fault(
     "sent a body that does not decode",
     "Look for a proxy that changes the body but not its Content-Encoding.",
 )
+_UNWRITABLE = Fault(
+    Reach.FINAL,
+    "request",
+    "cannot be asked: the HTTP library refuses to write this request",
+    "Look at the headers that the session itself adds.",
+)
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _BAD_REDIRECT = Fault(
     Reach.FINAL,
@@ -131,7 +144,8 @@ _TOO_LARGE = Fault(
     "Ask for less, or raise max_response_bytes.",
 )
 
-_NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
+_LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ConnectionTimeoutError, _CONNECT),
@@ -193,7 +207,7 @@ def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
     plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
-    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx", "websockets")
+    return kind in plain or kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:
@@ -251,8 +265,7 @@ def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):
                 return found
-            # Bytes that are no HTTP: whoever sent them, a whole answer did not come.
-            return _LOST
+            return _no_http(next((each for each in chain if isinstance(each, HttpProcessingError)), link))
     return None
 
 
@@ -264,9 +277,28 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
         return _BAD_REDIRECT
     for link in chain:
+        if isinstance(link, httpx.RemoteProtocolError) and not _has_closed(link):
+            return _no_http(link)
         if isinstance(link, httpx.HTTPError):
             return _about_names(chain) or _look_up(link, _httpx_table(httpx))
     return None
+
+
+def _has_closed(error: Exception) -> bool:
+    """Whether the other side went, rather than say what a parser refuses: httpx has one type for both."""
+    words = str(error).lower()
+    return "disconnected" in words or "closed connection" in words
+
+
+def _no_http(error: BaseException) -> Fault:
+    """What a parser refuses, named without the bytes that it quotes."""
+    said = str(getattr(error, "message", None) or error)
+    if too_long := re.search(r"more than (\d+) bytes", said):
+        detail = f"a header line over {too_long[1]} bytes"
+    else:
+        detail = re.split(r"[:\n]", said, maxsplit=1)[0].strip()[:80]
+    shown = detail.encode("unicode_escape").decode()
+    return replace(_NO_HTTP, what=f"{_NO_HTTP.what}: {shown}" if shown else _NO_HTTP.what)
 
 
 def _about_names(chain: list[BaseException]) -> Fault | None:
@@ -284,6 +316,7 @@ def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], 
         (httpx.ReadError, _LOST),
         (httpx.WriteError, _LOST),
         (httpx.CloseError, _LOST),
+        (httpx.LocalProtocolError, _UNWRITABLE),
         (httpx.RemoteProtocolError, _LOST),
         (httpx.UnsupportedProtocol, _URL),
         (httpx.DecodingError, _ENCODING),

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError
 from graphql_prod.loops import StartedTask, call_on
@@ -58,6 +58,26 @@ class Lifecycle:
         self._impatient = False
         self._stages: Stages | None = None
         self._closing: asyncio.Task[ShutdownReport] | None = None
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked; one that was closed stays so."""
+        kept = (
+            self.calls,
+            set(self.abandoned),
+            self.exempt_readers,
+            self._pauses,
+            self._stages,
+            self._closing,
+        )
+        self.calls, self.exempt, self.exempt_readers, self._pauses = set(), set(), set(), set()
+        self.abandoned.clear()
+        self.leader, self._impatient, self._stages, self._closing = None, False, None, None
+        CURRENT.set(None)  # what was forked in the middle of a call is no part of it
+        if self.state != "closed":
+            self.state = "open"
+            self.hooks.begin_anew()
+        return kept
 
     def enter(self, call: Call) -> None:
         """Begin a call.

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
 from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
-from graphql_prod.config import redacted
+from graphql_prod.config import host_of, redacted
 from graphql_prod.connector import KeptConnector
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.exchange import (
     AiohttpExchange,
     Exchange,
@@ -30,10 +31,10 @@ from graphql_prod.loops import call_on
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
 from graphql_prod.upgrades import one_attempt
-from graphql_prod.wire import USER_AGENT
+from graphql_prod.wire import USER_AGENT, environment_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from types import AsyncGeneratorType
 
     import httpx
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 Backend = Literal["aiohttp", "httpx"]
 
+# Bytes of a header line that our own sessions take, and of all else that is one line.
+LINE = 64 * 1024
 # Seconds given to another loop for the closing of its session.
 ELSEWHERE = 2.0
 
@@ -140,6 +143,27 @@ class HttpxSession(Session):
         return {"follow_redirects": False, "timeout": httpx.Timeout(**{**own, **named})}
 
 
+class ParentsSession(Session):
+    """A caller's, in a child that was forked from the process that used it: refused, however it is used.
+
+    Two processes on one connection get each other's answers.
+    """
+
+    def __init__(self, used: Session, endpoint: str) -> None:
+        super().__init__()
+        self.backend = used.backend
+        self._host = host_of(endpoint)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("stock", "native", "exchange", "traced_exchange", "for_upgrades", "options"):
+            raise ClientClosedError(
+                f"Nothing was sent to {self._host}: the session given to this client was used by the process "
+                "that this one was forked from, and its connections are that one's. Make a client in this "
+                "process, with a session of its own."
+            )
+        return super().__getattribute__(name)
+
+
 class OwnedSession(Session):
     """A session of ours, on the loop that was running when it was opened."""
 
@@ -149,7 +173,7 @@ class OwnedSession(Session):
     def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
-        self._traced: aiohttp.ClientSession | None = None
+        self._traced: Any = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
@@ -164,17 +188,22 @@ class OwnedSession(Session):
                 limit=pool.request_connections + pool.subscriptions,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
+                socket_factory=forks.new_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             timeout=aiohttp.ClientTimeout(),
             proxy=wire.proxy,
             trust_env=wire.trust_env,
+            max_line_size=LINE,
+            max_field_size=LINE,
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
+        self._opened = [self.native]
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
+        self.http = self._asked_of(self.native, [])
         self._ended = asyncio.Event()
         self._resources.callback(self._ended.set)
         self._keeper = cast("AsyncGeneratorType[None, None]", _keeper(self._resources))
@@ -187,6 +216,13 @@ class OwnedSession(Session):
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
+    def _asked_of(self, session: aiohttp.ClientSession, traces: list[aiohttp.TraceConfig]) -> Any:
+        """What requests are asked of: the session, or what keeps its .netrc from them."""
+        if not self.wire.trust_env:
+            return session
+        plain = self._beside(traces, trust_env=False, timeout=aiohttp.ClientTimeout())
+        return ExplicitFirst(session, plain, looks_for_proxy=self.wire.proxy is None)
+
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
         """Another session on the same pool, closed with this one."""
         session = aiohttp.ClientSession(
@@ -195,10 +231,12 @@ class OwnedSession(Session):
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             proxy=self.wire.proxy,
-            trust_env=self.wire.trust_env,
-            **options,
+            max_line_size=LINE,
+            max_field_size=LINE,
+            **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
+        self._opened.append(session)
         self._resources.push_async_callback(session.close)
         return session
 
@@ -206,10 +244,18 @@ class OwnedSession(Session):
         """Make one HTTP span an attempt of a traced call from here on."""
         self._http_spans = http_spans
 
-    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    def disown(self) -> object:
+        """In a child that was forked: nothing of it is used or closed. Returns what has to be kept."""
+        connector = self.native.connector
+        for session in self._opened:
+            session.detach()  # or it would complain that nobody closes it
+        return connector
+
+    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> Any:
         """The session of calls that are traced: hooks would cost all the others too."""
         if self._traced is None:
-            self._traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            self._traced = self._asked_of(traced, [http_spans])
         return self._traced
 
     @property
@@ -267,7 +313,7 @@ class OwnedAiohttp(OwnedSession):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.native, self.wire.max_response_bytes)
+        return AiohttpExchange(self.http, self.wire.max_response_bytes)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
@@ -292,10 +338,10 @@ class OwnedHttpx(OwnedSession):
         # again and refuses to have both.
         self._url = url = httpx.URL(endpoint)
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
-        self.client = self._over(self.native)
+        self.client = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
 
-    def _over(self, session: aiohttp.ClientSession) -> httpx.AsyncClient:
+    def _over(self, session: Any) -> httpx.AsyncClient:
         import httpx
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
@@ -348,12 +394,24 @@ class Sessions:
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
-        self._given = None if given is None else self.wrap(given)
+        self._given: Session | None = None if given is None else self.wrap(given)
+        self._given_used = False
         self.backend: Backend = self._given.backend if self._given else backend or "aiohttp"
         self._require_backend(backend)
         self._owned: dict[asyncio.AbstractEventLoop, OwnedSession] = {}
         self._last: OwnedSession | None = None
         self._http_spans: aiohttp.TraceConfig | None = None
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked: it opens sessions of its own."""
+        connectors = [owned.disown() for owned in (*self._owned.values(), *self._retiring)]
+        kept = (connectors, self._owned, self._retiring, self._last, self.abandoned.tasks.copy())
+        self._owned, self._retiring, self._last = {}, {}, None
+        self.abandoned.tasks.clear()
+        if self._given is not None and self._given_used:
+            self._given = ParentsSession(self._given, self._endpoint)
+        return kept
 
     def _require_backend(self, asked: Backend | None) -> None:
         if asked is not None and asked != self.backend:
@@ -374,6 +432,7 @@ class Sessions:
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
         if self._given is not None:
+            self._given_used = True
             return self._given
         loop = asyncio.get_running_loop()
         last = self._last
@@ -472,10 +531,31 @@ def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, fl
     }
 
 
+class ExplicitFirst:
+    """Two sessions as one: requests with an ``Authorization`` header do not look into .netrc for another.
+
+    aiohttp refuses to have both, and has one switch for .netrc and for the environment's proxies.
+    """
+
+    def __init__(
+        self, trusting: aiohttp.ClientSession, plain: aiohttp.ClientSession, *, looks_for_proxy: bool
+    ) -> None:
+        self._trusting = trusting
+        self._plain = plain
+        self._looks_for_proxy = looks_for_proxy
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, Any], **options: Any) -> Any:
+        if not any(name.lower() == "authorization" for name in headers):
+            return self._trusting.request(method, url, headers=headers, **options)
+        if self._looks_for_proxy:
+            options["proxy"] = environment_proxy(url)
+        return self._plain.request(method, url, headers=headers, **options)
+
+
 class WatchedSession:
     """Stands in for the aiohttp session under our httpx client, whose exchange it tells what was written."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
 
     def __call__(self) -> WatchedSession:

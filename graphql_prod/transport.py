@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
+from graphql_prod import forks
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
-from graphql_prod.headers import provided
+from graphql_prod.headers import checked, provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.renewals import FRESH
@@ -65,6 +67,7 @@ class ProductionTransport(GraphQLTransport):
     ) -> None:
         self.host = host
         self._endpoint = endpoint
+        self._url_credentials = has_credentials(endpoint)
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -73,6 +76,14 @@ class ProductionTransport(GraphQLTransport):
         self._lifecycle = lifecycle
         self._custom = custom
         self._static_headers = static_headers or {}
+        self._custom_used = False
+        self._custom_is_the_parents = False
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked: what its parent used is not the child's to close."""
+        self._custom_is_the_parents = self._custom_used
+        return self._custom
 
     async def request(
         self,
@@ -84,6 +95,7 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
+            checked(request.headers, "headers of the request", taken=self._url_credentials)
             return await self.guard(
                 self._settings,
                 (request, None, kwargs.get("session")),
@@ -112,7 +124,7 @@ class ProductionTransport(GraphQLTransport):
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
         try:
-            if self._custom is not None:
+            if self._custom is not None and not self._custom_is_the_parents:
                 await self._custom.close()
         finally:
             await self._sessions.close()
@@ -280,6 +292,8 @@ class ProductionTransport(GraphQLTransport):
         except ProviderError as error:
             failure = error
         else:
+            if self._url_credentials:
+                refuse_twice(self.host, given.headers)
             return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
         try:
             cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
@@ -362,6 +376,7 @@ class ProductionTransport(GraphQLTransport):
         if session is not None and isinstance(custom, AiohttpTransport | HttpxTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
+        self._custom_used = True
         exchange = call.exchange = Exchange()
         exchange.sent = None
         if call.watch is not None:

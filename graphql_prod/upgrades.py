@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from graphql_prod import forks
 from graphql_prod.byte_clock import tapped_connection
 from graphql_prod.config import host_of, redirect_of
 from graphql_prod.errors import ConfigurationError, TransportError
@@ -84,6 +85,7 @@ async def connect_websockets(
         create_connection=tapped_connection(),
         **options,
     )
+    forks.follow_websocket(connecting)
     return connecting
 
 

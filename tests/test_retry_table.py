@@ -386,7 +386,6 @@ LOST = {
     "disconnect": Answer.disconnect(execute=True),
     "body cut short": Answer.truncated(),
     "body cut to nothing": Answer.truncated(keep=0),
-    "garbage": Answer.garbage(execute=True),
 }
 lost = pytest.mark.parametrize("answer", LOST.values(), ids=LOST.keys())
 
@@ -1206,7 +1205,6 @@ UNJUDGEABLE = {
     "blanks": ("  \n", None),
     "only a fragment": ("fragment F on Query { counter }", None),
     "deeper than a parser goes": ("{a" * 5000 + "}" * 5000, None),
-    "a subscription": ("subscription { count }", None),
 }
 unjudgeable = pytest.mark.parametrize(("document", "operation"), UNJUDGEABLE.values(), ids=UNJUDGEABLE.keys())
 

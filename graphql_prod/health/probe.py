@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.loops import call_on
@@ -59,6 +59,13 @@ class Probe:
         self._flights: dict[asyncio.AbstractEventLoop, asyncio.Task[Readiness]] = {}
         self._asked = -math.inf
         self._last: Readiness | None = None
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked."""
+        flights, self._flights = self._flights, {}
+        self._asked, self._last = -math.inf, None
+        return flights
 
     async def ready(self, timeout: float | None) -> Readiness:
         """The result of a query that runs, of a recent one, or of a new one. Safe to cancel.

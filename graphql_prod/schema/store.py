@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.credentials import CalledItselfError, provider_failed
 from graphql_prod.errors import HTTPStatusError
@@ -91,6 +91,12 @@ class Schemas:
         self._file: tuple[object, Built] | None = None
         self._memory = None if given is None else self._memory_of(given)
         """That of the known schema."""
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """What is known stays, in a child that was forked; nothing is on its way."""
+        flights, self._flights = self._flights, {}
+        return flights
 
     @property
     def age(self) -> float | None:

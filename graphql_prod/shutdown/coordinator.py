@@ -8,7 +8,7 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask, call_on
@@ -55,6 +55,16 @@ class ShutdownCoordinator:
         self._run: asyncio.Task[ShutdownReport] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._report: ShutdownReport | None = None
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked; one that is through stays so."""
+        kept = (self._deadline, self._run, self._waiters)
+        self._waiters = set()
+        if self._report is None:
+            self._deadline = self._run = None
+            self._hooks.begin_anew()
+        return kept
 
     def register(self, client: Client) -> Client:
         """Take a client on, and give it back. Registering it, or a view of it, again does nothing.

@@ -43,6 +43,12 @@ class Hooks:
         """Seconds left for hooks that do not let themselves be cancelled."""
         self.failed: list[str] = []
 
+    def begin_anew(self) -> None:
+        """In a child that was forked no hook runs; those that the parent's shutdown took are the parent's."""
+        self._current = self._spared = None
+        self._waiting = {phase: hooks or [] for phase, hooks in self._waiting.items()}
+        self.failed = []
+
     def add(self, hook: Hook, phase: HookPhase) -> Hook:
         """Register a hook.
 

@@ -6,11 +6,13 @@ import asyncio
 import contextvars
 import functools
 import logging
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod import forks
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.loops import StartedTask
 from graphql_prod.shutdown.records import tell
@@ -40,6 +42,16 @@ class SignalHandlers:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[None]] = set()
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """In a child that was forked signals do what they would do without us."""
+        kept = (self._loop, self._pulse, self._tasks)
+        relays, self._relays = self._relays, {}
+        self._received, self._loop, self._pulse, self._tasks = [], None, None, set()
+        for relay in relays.values():
+            relay.abandon()
+        return kept
 
     def install(self, signals: Iterable[int]) -> None:
         """Take over signals, on the loop that runs; again for the same ones does nothing.
@@ -150,8 +162,11 @@ class Relay:
         self.members: list[SignalHandlers] = []
         self._number = number
         self._came = False
+        self._process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # one that came in the moment of a fork
+            self.members = []
         self._forget_the_dead()
         if not self.members:
             self._stand_aside(frame)
@@ -172,6 +187,12 @@ class Relay:
         if came and _is_a_programs_own(self.before):
             # By the loop: what it raises shall end the program, as it would have without us.
             asyncio.get_running_loop().call_soon(self.before, self._number, None)
+
+    def abandon(self) -> None:
+        """In a child that was forked: the handler that was there is back, and nobody is left."""
+        self.members, self._came = [], False
+        if self._is_in_place():
+            signal.signal(self._number, self.before)
 
     def _is_in_place(self) -> bool:
         current: object = signal.getsignal(self._number)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
-from graphql_prod import clock
+from graphql_prod import clock, forks
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.subscriptions.line import Line
@@ -81,6 +81,9 @@ class Reader(Protocol):
     def is_caller(self) -> bool:
         """Whether it is this reader's own code that is running."""
 
+    def disown(self) -> object:
+        """In a child that was forked: it has ended, nothing is done for that. Returns what was its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -135,8 +138,20 @@ class Hub:
         self.drained = 0
         self.cut_off = 0
         self._shared: dict[object, Line] = {}
+        self._joined = False
+        self.transport_is_the_parents = False
+        """Whether the client's transport was used before this process was forked, and so is not closed."""
         self._in_vain: list[tuple[float, tuple[object, object, object]]] = []
         """When renewals did not help, and of which providers."""
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """As new, in a child that was forked: nobody is subscribed there."""
+        kept = (self.lines, self._shared, [(reader, reader.disown()) for reader in self.readers])
+        self.transport_is_the_parents = self._joined
+        self.lines, self.readers, self._shared = set(), set(), {}
+        self.draining, self.drained, self.cut_off = False, 0, 0
+        return kept
 
     def join(
         self, wish: Wish, name: str | None = None, *, again: bool = False, control: bool = False
@@ -162,6 +177,7 @@ class Hub:
         member = Member(line, key, name, wish, self.policy, context, control=control)
         member.watch = watch
         line.join(member)
+        self._joined = True
         return member
 
     def _line(self, wish: Wish) -> Line:

@@ -86,7 +86,7 @@ class Mailbox:
     @property
     def awaited(self) -> bool:
         """Whether a reader waits right now."""
-        return self._arrival is not None
+        return self._arrival is not None and not self._arrival.done()  # one that gave up has cancelled it
 
     @property
     def full(self) -> bool:
@@ -188,6 +188,14 @@ class Mailbox:
             self.error = error
             self._wake_reader()
             self.taken()
+
+    def disown(self) -> object:
+        """In a child that was forked: nothing is here any more, and nobody on the parent's loop is woken."""
+        kept = (self._arrival, self._room)
+        self.discard()
+        self._arrival = self._room = self._waiting = None
+        self.ended = True
+        return kept
 
     def discard(self) -> None:
         """Throw away what nobody will read."""

@@ -76,6 +76,7 @@ class Member:
     :ivar name: the subscription's id, which its events carry.
     :ivar established: whether its line has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
+    :ivar disowned: whether it was left behind in the parent of this process.
     :ivar answered: whether the server has answered since it was last asked.
     :ivar size: characters of the message that asked the server for its events.
     :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
@@ -94,6 +95,7 @@ class Member:
         "answered",
         "context",
         "control",
+        "disowned",
         "established",
         "failures",
         "key",
@@ -130,6 +132,7 @@ class Member:
         self.size = 0
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
+        self.disowned = False
         self.wish = wish
         self.context = context
         self._request = wish.request
@@ -142,6 +145,11 @@ class Member:
         """When its line was last acknowledged."""
         self._moved: Moved | None = None
         self._started: asyncio.Future[None] | None = None
+
+    def disown(self) -> object:
+        """In a child that was forked: its line is the parent's, and is not told."""
+        self.disowned = True
+        return self._started, self.mailbox.disown()
 
     @property
     def takes_its_time(self) -> bool:
@@ -210,7 +218,8 @@ class Member:
 
     def leave(self) -> None:
         """The reader wants no more. Its line tells the server; what waits stays."""
-        self.line.leave(self)
+        if not self.disowned:
+            self.line.leave(self)
         self.end()
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:

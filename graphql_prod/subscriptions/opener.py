@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from graphql_prod.config import host_of, http_url
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials, host_of, http_url
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
 from graphql_prod.redaction import secrets_of
@@ -133,6 +133,8 @@ class Opener:
             raise provider_failed(self.host, error) from error.__cause__ or error
         self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
+        if has_credentials(self._endpoint):
+            refuse_twice(self.host, given.headers)
         return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
 
     def may_renew(self, loss: Loss, *, renewed: bool) -> bool:

@@ -322,6 +322,16 @@ class Delivery(Said):
         """Whether its task was cancelled by the end of the client, and by nobody else."""
         return self._cut
 
+    def disown(self) -> object:
+        """In a child that was forked: the subscription is not active there."""
+        worker = self._door.worker
+        kept = (self.member.disown(), worker.task)
+        worker.task = None
+        worker.discard()
+        if self._door.subscription is not None:
+            object.__setattr__(self._door.subscription, "task", None)
+        return kept
+
     def is_caller(self) -> bool:
         """Whether one of its callbacks is asking."""
         return self._door.worker.inside

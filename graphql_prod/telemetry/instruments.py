@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from opentelemetry.metrics import Observation
 
+from graphql_prod import forks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,12 @@ class UnderWay:
     def __init__(self) -> None:
         # Another thread may collect: so sets, of which each step is one of the interpreter's, and no sums.
         self._series: dict[Series, set[object]] = {}
+        forks.follow(self)
+
+    def begin_anew(self) -> object:
+        """No call is under way in a child that was forked."""
+        series, self._series = self._series, {each: set() for each in self._series}
+        return series
 
     def enter(self, call: object, attributes: Attributes) -> None:
         """A call begins."""

@@ -39,7 +39,7 @@ class Provider:
 
 
 async def meet(steps: tuple[int, ...]) -> None:
-    """A call, two that were refused, and two more, each begun so many rounds of the loop after the last one."""
+    """A call, two that were refused, and two more, each so many rounds of the loop after the last one."""
     provider = Provider()
     credentials = Credentials(provider)
     limit = -0.999 if KIND == "overruns" else None  # a flight is given up a second after it
