@@ -45,6 +45,7 @@ from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
+from graphql_prod.unwritable import require_writable
 from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
@@ -645,6 +646,7 @@ class ProductionClient(GraphQLClient):
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
+        require_writable(request, prod.hub.ground.serializer, prod.transport.host)
         with Group(self._settings_of(request, None), self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile

@@ -359,17 +359,6 @@ def _checked(headers: object) -> Headers:
     return headers
 
 
-def _is_async(provider: HeadersProvider) -> bool:
-    """Whether its answer is known to be awaitable before it is asked."""
-    if inspect.isclass(provider):
-        return False
-    while isinstance(provider, functools.partial):
-        provider = provider.func
-    return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
-        getattr(provider, "__call__", None)  # noqa: B004 -- not whether it can be called, but how
-    )
-
-
 def refuse_twice(host: str, headers: Headers) -> None:
     """Nothing, unless a provider gives the credentials that the endpoint's URL has already.
 
@@ -379,6 +368,17 @@ def refuse_twice(host: str, headers: Headers) -> None:
         raise TransportError(
             f"Nothing was sent to {host}: its headers_provider gave 'Authorization', which {TWICE}."
         )
+
+
+def _is_async(provider: HeadersProvider) -> bool:
+    """Whether its answer is known to be awaitable before it is asked."""
+    if inspect.isclass(provider):
+        return False
+    while isinstance(provider, functools.partial):
+        provider = provider.func
+    return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
+        getattr(provider, "__call__", None)  # noqa: B004 -- not whether it can be called, but how
+    )
 
 
 def renewing(provider: Callable[..., Any]) -> dict[str, Any]:

@@ -24,13 +24,13 @@ class StartedTask(asyncio.Task[T]):
     def cancel(self, msg: Any = None) -> bool:
         """As the task's own, but never before the first step."""
         loop = self.get_loop()
-        if loop.is_closed() or not _is_unborn(self):
+        if loop.is_closed() or not is_unborn(self):
             return super().cancel(msg)
         loop.call_soon(super().cancel, msg)  # the first step is in the queue already
         return True
 
 
-def _is_unborn(task: asyncio.Task[Any]) -> bool:
+def is_unborn(task: asyncio.Task[Any]) -> bool:
     """Whether a task has not begun yet."""
     coroutine = task.get_coro()
     return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED

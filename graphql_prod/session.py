@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import sys
 import warnings
@@ -18,12 +19,14 @@ from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
 from graphql_prod.config import host_of, redacted
 from graphql_prod.connector import KeptConnector
+from graphql_prod.env_proxy import upgrade_proxy, websocket_proxy
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.exchange import (
     AiohttpExchange,
     Exchange,
     GivenAiohttpExchange,
     HttpxExchange,
+    OtherExchange,
     ShieldedExchange,
     WatchedBody,
 )
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
 
     from graphql_prod.wire import Wire
+
+logger = logging.getLogger("graphql_prod")
 
 Backend = Literal["aiohttp", "httpx"]
 
@@ -73,6 +78,14 @@ class Session:
     def for_upgrades(self) -> aiohttp.ClientSession | None:
         """The aiohttp session that subscriptions share; None where there is none."""
         return self.native
+
+    def upgrade_proxy(self, url: str) -> str | None:
+        """The proxy for an upgrade; None leaves that to the aiohttp session.
+
+        :raises ConfigurationError: the environment names one that cannot be used.
+        """
+        # A caller's that looks at the environment does so for its requests, and not for WebSockets.
+        return websocket_proxy(url) if getattr(self.native, "trust_env", False) is True else None
 
     def hold(self) -> None:
         """Count a socket in, so that the session is not closed under it when it has grown too old."""
@@ -113,6 +126,24 @@ class AiohttpSession(Session):
         own: Any = getattr(self.native, "timeout", None)
         base = own if isinstance(own, aiohttp.ClientTimeout) else aiohttp.ClientTimeout()
         return {"allow_redirects": False, "timeout": _with_limits(base, named)}
+
+
+class OtherSession(Session):
+    """A caller's session of another library, used as the stock uses it: nothing else is asked of it."""
+
+    backend: Backend = "aiohttp"
+
+    def __init__(self, session: Any, endpoint: str) -> None:
+        super().__init__()
+        self._session = session
+        self.native = session if callable(getattr(session, "ws_connect", None)) else None
+        self.stock = AiohttpTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return OtherExchange(self._session)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        return {}
 
 
 class HttpxSession(Session):
@@ -215,6 +246,9 @@ class OwnedSession(Session):
             # Of their own: the hook against redirects would cost every call.
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
+
+    def upgrade_proxy(self, url: str) -> str | None:
+        return upgrade_proxy(self.wire, url)
 
     def _asked_of(self, session: aiohttp.ClientSession, traces: list[aiohttp.TraceConfig]) -> Any:
         """What requests are asked of: the session, or what keeps its .netrc from them."""
@@ -333,10 +367,11 @@ class OwnedHttpx(OwnedSession):
     def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
 
+        url = httpx.URL(endpoint)  # it may be none to httpx: nothing is open yet
         super().__init__(pool, wire)
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
-        self._url = url = httpx.URL(endpoint)
+        self._url = url
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
         self.client = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
@@ -394,6 +429,7 @@ class Sessions:
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
+        self._warned = False
         self._given: Session | None = None if given is None else self.wrap(given)
         self._given_used = False
         self.backend: Backend = self._given.backend if self._given else backend or "aiohttp"
@@ -427,7 +463,19 @@ class Sessions:
         httpx = sys.modules.get("httpx")
         if httpx is not None and isinstance(session, httpx.AsyncClient):
             return HttpxSession(session, self._endpoint, self.abandoned)
-        return AiohttpSession(session, self._endpoint)  # type: ignore[arg-type]
+        if isinstance(session, aiohttp.ClientSession):
+            return AiohttpSession(session, self._endpoint)
+        name = _usable(session)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: the session is a %s, which is neither of aiohttp nor of httpx. It is used as the stock "
+                "client uses it: redirects and limits are its own affair, and nobody can tell whether a "
+                "failed request was sent.",
+                host_of(self._endpoint),
+                name,
+            )
+        return OtherSession(session, self._endpoint)
 
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
@@ -529,6 +577,31 @@ def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, fl
     return {
         phase: getattr(timeout, phase) for phase in ("connect", "read", "write", "pool") if phase in named
     }
+
+
+def _usable(session: object) -> str:
+    """The name of a session's class, if the stock client could use it.
+
+    :raises ConfigurationError: it could not.
+    """
+    kind = type(session)
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    httpx = sys.modules.get("httpx")
+    if httpx is not None and isinstance(session, httpx.Client):
+        raise ConfigurationError(
+            f"the session is a {name}, which is not asynchronous: give an httpx.AsyncClient"
+        )
+    if any(base.__name__ == "AsyncClient" for base in kind.__mro__):
+        raise ConfigurationError(
+            f"the session is a {name}, which looks like an httpx.AsyncClient and is none: its answers and "
+            "errors are others. Give an httpx.AsyncClient, an aiohttp.ClientSession, or a transport=."
+        )
+    if not callable(getattr(session, "request", None)):
+        raise ConfigurationError(
+            f"the session is a {name}, which has no request(); give an aiohttp.ClientSession or an "
+            "httpx.AsyncClient"
+        )
+    return name
 
 
 class ExplicitFirst:

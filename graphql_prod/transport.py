@@ -15,6 +15,7 @@ from graphql_prod import forks
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
 from graphql_prod.config import has_credentials
+from graphql_prod.connector import settled
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.exchange import Exchange, shielded
@@ -25,6 +26,8 @@ from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.renewals import FRESH
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
+from graphql_prod.stock_transports import StockExchange, is_stock
+from graphql_prod.unwritable import refuse_unbounded, require_writable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -106,12 +109,15 @@ class ProductionTransport(GraphQLTransport):
                 **kwargs,
             )
         call.request = request
+        if request.variables:
+            refuse_unbounded(request.variables, self.host)
         if method.lower() == "get":
             self._refuse_changes(call, request)
             if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
                 named = request if call.subject is None else call.subject[0]
                 request = as_get(request, named.headers)
                 if not request.query:
+                    require_writable(request, serializer, self.host)
                     kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
@@ -212,9 +218,12 @@ class ProductionTransport(GraphQLTransport):
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 secrets = self._secrets(request)
+                unsent = unwritable(error, request, serializer, self.host)
+                if unsent is not None:
+                    _exchange(call).sent = False
                 given = self._custom is not None or self._sessions.given is not None
                 attempt = of_exception(
-                    error,
+                    unsent or error,
                     _exchange(call),
                     call,
                     self.host,
@@ -377,10 +386,17 @@ class ProductionTransport(GraphQLTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
         self._custom_used = True
-        exchange = call.exchange = Exchange()
-        exchange.sent = None
+        exchange = call.exchange = StockExchange(custom)
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if is_stock(custom):
+            timeout = call.settings.timeout
+            if isinstance(custom, AiohttpTransport):
+                await settled()
+                seen = exchange.aiohttp_options(method, request, serializer, timeout)
+            else:
+                seen = exchange.httpx_options(timeout)
+            kwargs = {**seen, **kwargs}
         if isinstance(custom, HttpxTransport) and method.lower() == "get":
             kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)

@@ -7,12 +7,14 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from aiographql.client import GraphQLClientException, GraphQLRequest
 from aiographql.client.serializer import DefaultSerializer
 from raw_http import KINDS, MUTATION, QUERY, RawServer, answer, client_of
 
 from graphql_prod import ConfigurationError, ProductionClient, ProductionConfig, TransportError
+from graphql_prod.testing import no_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -229,6 +231,44 @@ class TestCredentialsInTheUrl:
             with pytest.raises(TransportError, match="credentials in the endpoint's URL"):
                 await client.query(MUTATION)
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("document", [QUERY, MUTATION], ids=["query", "mutation"])
+@pytest.mark.parametrize(
+    "session",
+    [{"headers": {"X-User": f"{SECRET}\n"}}, {"headers": {"Authorization": SECRET}, "trust_env": True}],
+    ids=["header", "two credentials"],
+)
+async def test_headers_of_a_given_session(
+    server: RawServer, document: str, session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session itself adds is its owner's affair; what it cannot write was not sent."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password word\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with (
+        aiohttp.ClientSession(**session) as given,
+        ProductionClient(server.url, session=given, validate=False) as client,
+    ):
+        with pytest.raises(TransportError, match="refuses to write this request") as caught:
+            await client.query(document)
+    assert not caught.value.may_have_executed
+    assert caught.value.attempts == 1
+    assert is_discreet(caught.value)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("host", ["xn--", "ä" * 60 + ".invalid", "a" * 64 + ".invalid", "127.0.0.1\u3002"])
+async def test_bad_hosts(backend: Any, host: str) -> None:
+    """A host that cannot be one is an error of our family, at construction or at a call."""
+
+    async def use() -> None:
+        async with client_of(f"owned-{backend}", f"http://{host}/graphql") as client:  # type: ignore[arg-type]
+            with no_waiting():
+                await client.query(MUTATION)
+
+    with pytest.raises(GraphQLClientException) as caught:
+        await use()
+    assert not getattr(caught.value, "may_have_executed", False)
 
 
 async def test_netrc(

@@ -142,6 +142,7 @@ class Worker:
     """
 
     __slots__ = (
+        "_current",
         "_events",
         "_loop",
         "_on_failure",
@@ -165,6 +166,8 @@ class Worker:
         self._threads = threads
         self._on_failure = on_failure
         self._queue: deque[Run | SubscriptionGap] | None = None
+        self._current: Run | None = None
+        """What runs; None once the subscription has been left."""
         self._events = 0
         self._runs = 0
         self._loop = asyncio.get_running_loop()
@@ -206,15 +209,18 @@ class Worker:
         return False
 
     def discard(self) -> None:
-        """Throw away what waits; a callback that runs goes on."""
-        self._queue = None
+        """Throw away what waits, other callbacks of the same event too; a callback that runs goes on."""
+        self._queue = self._current = None
         self._events = 0
 
-    async def quiet(self) -> None:
-        """Wait until nothing runs; not for the callback that asks. Safe to cancel."""
+    async def quiet(self, over: asyncio.Future[None] | None = None) -> None:
+        """Wait until nothing runs, or it is ``over``; not for the callback that asks. Safe to cancel."""
+        others = () if over is None else (over,)
         # A task that is done is not waited for: that would not yield, and nobody could say that it is over.
         while (task := self.task) is not None and not task.done() and not self.inside:
-            await asyncio.wait({task})
+            await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
+            if over is not None and over.done():
+                return
 
     def cut(self) -> None:
         """End at once, a callback that runs too."""
@@ -254,8 +260,11 @@ class Worker:
                     self._events -= 1
                     if mailbox is not None:
                         mailbox.taken()
+                self._current = item
                 for callback in item.callbacks:
                     await self._run(callback, item.args, item.kwargs)
+                    if self._current is not item:
+                        break
         finally:
             self.task = None
             self._tell_lost()

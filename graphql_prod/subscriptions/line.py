@@ -471,10 +471,13 @@ class Line:
                 payload = message.get("payload")
                 if not (
                     type(payload) is dict and type(payload.get("data")) is dict and "errors" not in payload
-                ) and not is_event(payload):
-                    self.leave(member)
-                    member.end(member.invalid(payload))
-                    return
+                ):
+                    if not is_event(payload):
+                        self.leave(member)
+                        member.end(member.invalid(payload))
+                        return
+                    if self._is_refusal(message):
+                        member.suspect(message, data)
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
@@ -508,7 +511,8 @@ class Line:
         if member is None:
             return
         member.subscribed = False
-        if message["type"] == "error" and self._renews(member, message):
+        refusal = message if message["type"] == "error" else member.refusal
+        if refusal is not None and self._renews(member, refusal):
             return
         if message["type"] == "error" and member.watch is not None:
             member.watch.refused()

@@ -69,6 +69,18 @@ def ended_from_outside(host: str) -> SubscriptionClosedError:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suspect:
+    """An event with errors and no data: if nothing but ``complete`` follows, it was what ended it.
+
+    :ivar before: the last event with data before it.
+    """
+
+    message: Message
+    data: str | bytes
+    before: str | bytes | None
+
+
 class Member:
     """A subscription, as its line sees it.
 
@@ -88,10 +100,12 @@ class Member:
         "_again",
         "_last",
         "_moved",
+        "_patience",
         "_request",
         "_resume",
         "_since",
         "_started",
+        "_suspect",
         "answered",
         "context",
         "control",
@@ -133,6 +147,7 @@ class Member:
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self.disowned = False
+        self._patience = policy.ack_timeout
         self.wish = wish
         self.context = context
         self._request = wish.request
@@ -144,6 +159,7 @@ class Member:
         self._since = 0.0
         """When its line was last acknowledged."""
         self._moved: Moved | None = None
+        self._suspect: Suspect | None = None
         self._started: asyncio.Future[None] | None = None
 
     def disown(self) -> object:
@@ -198,8 +214,22 @@ class Member:
         self.subscribed = False
         self.renewed = not self.may_renew(stable_after)
 
+    def suspect(self, message: Message, data: str | bytes) -> None:
+        """An event with errors and no data is about to be taken."""
+        known = self._suspect
+        before = known.before if known is not None and self.refusal is not None else self._last
+        self._suspect = Suspect(message, data, before)
+
+    @property
+    def refusal(self) -> Message | None:
+        """The last event if it has errors and no data: that, then ``complete``, is some servers' error."""
+        suspect = self._suspect
+        return suspect.message if suspect is not None and suspect.data is self._last else None
+
     def refused(self) -> None:
         """The server refused its credentials, and it will be subscribed anew with others."""
+        if self._suspect is not None and self.refusal is not None:
+            self._last, self._suspect = self._suspect.before, None  # no cursor can go on after that one
         now = clock.monotonic()
         first = self._last is None and not self.renewed and not self.answered
         self._moved = Moved(now, at_once=first and not self._again and now - self._since < AT_ONCE)
@@ -287,8 +317,10 @@ class Member:
         data, last = self._last, None
         if data is not None:
             last = self.event(self.receive(read(data, self.line.opener.serializer)))
+        limit = asyncio.timeout(self._patience)
         try:
-            variables = await called_in(self.context, resume, last, dict(self._request.variables))
+            async with limit:
+                variables = await called_in(self.context, resume, last, dict(self._request.variables))
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except BaseException as error:
@@ -296,17 +328,25 @@ class Member:
             ending = asyncio.CancelledError | GeneratorExit
             if isinstance(error, ending) and (task is None or task.cancelling()):
                 raise
-            closed = SubscriptionClosedError(
-                f"The subscription to {self.line.host} was ended: its resume failed with a "
-                f"{type(error).__name__}, so that nobody knows where to go on. See the cause of this error.",
-                close_reason="resume failed",
-            )
+            closed = self._unresumed(error, limit.expired())
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 self.line.leave(self)
                 self.end(closed)
                 raise
             raise closed from error
         return dict(variables)
+
+    def _unresumed(self, error: BaseException, overdue: bool) -> SubscriptionClosedError:
+        what = f"its resume failed with a {type(error).__name__}"
+        hint = "See the cause of this error."
+        if overdue:
+            what = f"its resume gave no variables within {self._patience:g} s"
+            hint = "See what it waits for, or raise subscriptions.ack_timeout, which is its limit too."
+        return SubscriptionClosedError(
+            f"The subscription to {self.line.host} was ended: {what}, so that nobody knows where to go on. "
+            f"{hint}",
+            close_reason="resume timed out" if overdue else "resume failed",
+        )
 
     def receive(self, message: Message) -> Message:
         """The message with the id that the subscription is known by."""

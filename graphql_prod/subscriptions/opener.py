@@ -131,10 +131,10 @@ class Opener:
         except ProviderError as error:
             # The line takes secrets out.
             raise provider_failed(self.host, error) from error.__cause__ or error
-        self._given, self._refused, self.proven = given, None, False
-        self.changed = before is not None and not credentials.is_async and given.headers != before.headers
         if has_credentials(self._endpoint):
             refuse_twice(self.host, given.headers)
+        self._given, self._refused, self.proven = given, None, False
+        self.changed = before is not None and not credentials.is_async and given.headers != before.headers
         return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
 
     def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
@@ -222,7 +222,7 @@ class Opener:
             return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
         session = ground.session_for(self.session)
         native = session.for_upgrades()
-        if native is not None and native.closed:
+        if native is not None and getattr(native, "closed", False):
             raise SubscriptionClosedError(
                 f"The aiohttp session of the subscription to {self.host} was closed by its owner. "
                 "End the subscription before it.",
@@ -233,7 +233,8 @@ class Opener:
         session.hold()
         self._held = session
         try:
-            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit)
+            proxy = session.upgrade_proxy(self._endpoint)
+            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit, proxy)
         except BaseException:
             self.closed()
             raise

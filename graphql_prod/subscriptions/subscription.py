@@ -13,6 +13,7 @@ from aiographql.client.subscription import GraphQLSubscriptionEventType as Event
 from cafeteria.asyncio.callbacks import CallbackRegistry
 
 from graphql_prod.config import host_of, http_url
+from graphql_prod.loops import is_unborn
 from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
 from graphql_prod.subscriptions.member import cut_off, ended_from_outside
@@ -53,14 +54,14 @@ class ProductionSubscription(GraphQLSubscription):
     def unsubscribe(self) -> None:
         """End the subscription. What waits for its callbacks is dropped; one that runs goes on.
 
-        The task ends normally once the server has been told.
+        The task ends normally once the server has been told, whatever it is about at that moment.
         """
         task = self.task
         if task is not None and isinstance(self.transport, Door):
-            self.transport.left = task
+            # Before the stock object's own: it would cancel the task, wherever that is.
+            object.__setattr__(self, "task", None)
+            self.transport.leave(task)
         super().unsubscribe()
-        if task is not None and isinstance(self.transport, Door):
-            self.transport.worker.discard()
 
     async def unsubscribe_and_wait(self) -> None:
         """End the subscription; no callback runs after this returns.
@@ -84,13 +85,15 @@ class Door:
 
     __slots__ = (
         "_admit",
+        "_delivery",
         "_hub",
+        "_left",
         "_line",
         "_opened",
+        "_served",
         "_used",
         "_wish",
         "callbacks",
-        "left",
         "subscription",
         "worker",
     )
@@ -107,14 +110,38 @@ class Door:
         self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None
-        self.left: asyncio.Task[Any] | None = None
-        """The task that ends because unsubscribe() was called; any other cancel is somebody else's."""
+        self._left: asyncio.Task[Any] | None = None
+        """The task that ends because unsubscribe() was called."""
+        self._served: asyncio.Task[Any] | None = None
+        """The task that came through here last."""
+        self._delivery: Delivery | None = None
+        """What it was given."""
 
     def attach(self, subscription: ProductionSubscription, callbacks: ReadThrough) -> None:
         """Tell the door whose it is."""
         self.subscription = subscription
         self.callbacks = callbacks
         self.worker.name = subscription.id
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Have a task come to its end by itself; no cancel would end it normally wherever it is."""
+        self._left = task
+        self.worker.discard()
+        if is_unborn(task):
+            task.get_loop().call_soon(self._leave, task)  # it has come through here by then
+        else:
+            self._leave(task)
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        if task is not self._served:
+            task.cancel()  # over another transport, which only a cancel reaches
+        elif self._delivery is not None:
+            self._delivery.leave()
+
+    def forget(self, delivery: Delivery) -> None:
+        """It is through."""
+        if self._delivery is delivery:
+            self._delivery = None
 
     async def opened(self) -> None:
         """Wait for the first acknowledgement. Safe to cancel.
@@ -134,21 +161,28 @@ class Door:
         serializer: GraphQLSerializer,
         session: GraphQLSession | None = None,
         **_: Any,
-    ) -> Delivery:
+    ) -> Delivery | Nothing:
         """What the stock object calls for a socket: it gets one that never breaks."""
+        self._served, self._delivery = asyncio.current_task(), None
         try:
+            if self._is_left():
+                return Nothing()
             self._admit()
             wish = self._wish.to(endpoint, session)
             if self._line is not None and not self._line.shared:
                 await asyncio.wait({self._line.task})  # its place among the sockets is ours
+                if self._is_left():
+                    return Nothing()
             member = self._hub.join(wish, self.worker.name, again=self._used, control=True)
             self._used = True
             self._line = member.line
-            delivery = Delivery(self, self._hub, member)
+            delivery = self._delivery = Delivery(self, self._hub, member)
             try:
                 await member.started()
             except BaseException as error:
                 await delivery.abandon()
+                if self._is_left() and not isinstance(error, asyncio.CancelledError):
+                    return Nothing()
                 if isinstance(error, asyncio.CancelledError) and delivery.was_cut:
                     raise cut_off(member.line.host) from None
                 raise
@@ -158,6 +192,9 @@ class Door:
             raise
         self._tell(None)
         return delivery
+
+    def _is_left(self) -> bool:
+        return self._left is not None and self._left is self._served
 
     def ended(self, task: asyncio.Task[Any]) -> None:
         """The first task is over; nobody shall wait for a connection that it would have made."""
@@ -207,10 +244,41 @@ class Door:
         self._hub.callback_failures += 1
 
 
+class Nothing(Said):
+    """In the place of a socket, for a task that was left before it had one."""
+
+    __slots__ = ()
+    subprotocol: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        raise StopAsyncIteration
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing."""
+
+
 class Delivery(Said):
     """What the stock object takes for its socket: the messages of one subscription, as long as it lives."""
 
-    __slots__ = ("_asked_inside", "_cancelled", "_cut", "_door", "_hub", "_lost", "_task", "loop", "member")
+    __slots__ = (
+        "_asked_inside",
+        "_cancelled",
+        "_cut",
+        "_door",
+        "_haste",
+        "_hub",
+        "_left",
+        "_lost",
+        "_task",
+        "loop",
+        "member",
+    )
 
     def __init__(self, door: Door, hub: Hub, member: Member) -> None:
         self._door = door
@@ -221,6 +289,9 @@ class Delivery(Said):
         self._cut = False
         self._lost = False
         self._asked_inside = False
+        self._left = False
+        self._haste: asyncio.Future[None] | None = None
+        """Done when callbacks are not waited for any more."""
         self.loop = asyncio.get_running_loop()
         door.worker.mailbox = member.mailbox
         member.mailbox.downstream = door.worker
@@ -253,7 +324,7 @@ class Delivery(Said):
         except asyncio.CancelledError:
             self._cancelled = True
             raise
-        if mailbox.error is None:
+        if mailbox.error is None or self._left:
             raise StopAsyncIteration
         self._door.report(mailbox.error)
         raise mailbox.error
@@ -265,8 +336,9 @@ class Delivery(Said):
         try:
             if self._cancelled:
                 worker.discard()
-            elif not self._asked_inside:
-                await worker.quiet()
+            elif not self._asked_inside and not self._left:
+                self._haste = self.loop.create_future()
+                await worker.quiet(self._haste)
             if not member.line.shared:
                 await asyncio.wait({member.line.task})
         except asyncio.CancelledError:
@@ -281,7 +353,15 @@ class Delivery(Said):
     def _was_cancelled(self) -> bool:
         """Whether a cancel has to come out, which the stock object takes for the end that was asked for."""
         task = self._task
-        return task is not None and task.cancelling() > 0 and task is not self._door.left and not self._cut
+        return task is not None and task.cancelling() > 0 and not self._cut
+
+    def leave(self) -> None:
+        """unsubscribe() was called: what waits is dropped, and nobody waits for callbacks."""
+        self._left = True
+        self.member.leave()
+        self.member.mailbox.discard()
+        if self._haste is not None and not self._haste.done():
+            self._haste.set_result(None)
 
     async def abandon(self) -> None:
         """It never began."""
@@ -291,6 +371,7 @@ class Delivery(Said):
             await asyncio.wait({self.member.line.task})
 
     def _through(self) -> None:
+        self._door.forget(self)
         running = self._door.worker.task
         if running is None:
             self._hub.leave(self)
