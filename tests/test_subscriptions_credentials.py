@@ -230,3 +230,59 @@ async def test_a_provider_that_fails(
             assert "headers_provider failed with a KeyError" in str(error)
         await until(lambda: client.stats().sockets == 0)
     assert counting.upgrades == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_callable_payload(
+    counting: ScriptedServer, backend: Backend, mode: Mode, protocol: Protocol, late: bool
+) -> None:
+    """On a socket of its own it runs in the context of who subscribed; on a shared one in an
+    empty context, so that nobody comes by another's."""
+
+    async def later() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {"user": USER.get()}
+
+    def payload() -> Any:
+        return later() if late else {"user": USER.get()}
+
+    def sent_payloads() -> list[str]:
+        inits = [m.message for m in counting.messages if m.message["type"] == "connection_init"]
+        return [each["payload"]["user"] for each in inits]
+
+    async with client_of(counting.url, backend) as client:
+        followers = [
+            follow(client, user, mode, protocol, connection_init_payload=payload) for user in ("alice", "bob")
+        ]
+        for each in followers:
+            await each.began()
+        counting.reset_sockets()
+        for each in followers:
+            await each.went_on()
+        assert sorted(sent_payloads()) == ["alice", "alice", "bob", "bob"]
+        await stop_all(*followers)
+    upgrades = len(counting.upgrades)
+    async with client_of(counting.url, backend, share_connection=True, linger=0.0) as client:
+        for user in ("alice", "bob"):
+            error = await follow(client, user, mode, protocol, connection_init_payload=payload).end()
+            assert isinstance(error, TransportError)
+            assert "ContextVar" in str(error)
+    assert len(counting.upgrades) == upgrades
+
+
+async def test_refused_in_band(counting: ScriptedServer, backend: Backend, mode: Mode) -> None:
+    """Subscriptions of Alice's are refused on a socket that they share: renewed once, for her alone, and both
+    go on over one other socket."""
+    tokens = Tokens(alice="A", bob="B")
+    async with shared(counting.url, backend, tokens) as client:
+        followers = [follow(client, user, mode) for user in ("alice", "alice", "bob")]
+        for each in followers:
+            await each.began()
+        refusal = {"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}
+        for key in sent(counting, STARTS, 1):
+            await counting.sockets[0].send({"type": "error", "id": key, "payload": [refusal]})
+        for each in followers[:2]:
+            await each.went_on()
+        assert [u.headers["Authorization"] for u in counting.upgrades] == ["A", "B", "A+"]
+        assert followers[2].gaps == []
+        await stop_all(*followers)
