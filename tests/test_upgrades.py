@@ -40,7 +40,7 @@ async def test_a_refused_upgrade_says_its_status(server: ScriptedServer, backend
 
 
 def test_the_seam_of_websockets() -> None:
-    """Redirects are refused in a method that websockets documents; nobody calls one that is renamed."""
+    """websockets asks the method in which we refuse redirects; under another name it would not."""
     connect = pytest.importorskip("websockets.asyncio.client").connect
     parameters = inspect.signature(connect.process_redirect).parameters
     assert list(parameters) == ["self", "exc"]
