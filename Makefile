@@ -7,11 +7,12 @@ SERVERS := tests/interop/servers
 NODE_STAMP := $(SERVERS)/node_modules/.installed
 ARGS ?=
 
-.PHONY: help test interop compatibility soak mutants lint format demo docs bench build clean
+.PHONY: help test lowest interop compatibility soak mutants lint format demo docs bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
 	@echo "make test [ARGS='-k retry']      the whole test suite"
+	@echo "make lowest                      the core of it on the lowest versions that pyproject admits"
 	@echo "make soak [SOAK_SEED=8]          an hour of bad weather, or SOAK_SECONDS"
 	@echo "make interop                     the JavaScript servers that some tests need (npm)"
 	@echo "make compatibility               docs/compatibility.md, from a run against real servers and proxies"
@@ -29,6 +30,28 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# What the floors of the dependencies have to carry: settings, the retry table, sessions, the wire, credentials, spans,
+# and subscriptions that are lost, refused and ended, on both backends. A minute and a half on two cores.
+LOWEST := .venv-lowest
+LOWEST_TESTS := \
+	tests/test_config.py tests/test_sources.py tests/test_secrets_dir.py tests/test_settings_files.py \
+	tests/test_retry_decision.py tests/test_retry_table.py tests/test_operations.py \
+	tests/test_sessions.py tests/test_wire.py tests/test_credentials.py \
+	tests/test_telemetry_spans.py::test_without_an_http_span \
+	tests/test_upgrades.py tests/test_subscriptions_refusals.py \
+	tests/test_subscriptions_reconnect.py::TestGoingOn tests/test_subscriptions_ends.py::TestClosingTheClient
+
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		-r constraints-lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt \
+		-e '.[httpx,yaml,starlette,demo]'
+	@touch $@
+
+lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadgroup -q $(LOWEST_TESTS) $(ARGS)
 
 # No lock file: it would hold the addresses of whatever registry it was made with. Scripts of packages do not run.
 $(NODE_STAMP): $(SERVERS)/package.json
@@ -77,5 +100,5 @@ build: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build mutants $(SERVERS)/node_modules *.egg-info
+	rm -rf $(VENV) $(LOWEST) dist build mutants $(SERVERS)/node_modules *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

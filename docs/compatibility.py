@@ -49,6 +49,15 @@ Before two subgraphs, of which the second one asks for credentials; met directly
 sessions of ours and of the caller's.
 """
 
+TOKENS = """
+## Tokens that expire
+
+A token that is stale at first or in mid-stream, at each server in the ways of its users; met directly, with
+both backends. The client has a `headers_provider`. The second table tells what each server says to a client
+without one: a close code, the status of the upgrade, or a message. Where it needs `refused_close_codes` the
+server does not say that it was the token: name its code in `subscriptions.refused_close_codes`.
+"""
+
 PYTHON = ("aiographql-client", "aiohttp", "httpx", "httpx-aiohttp", "websockets")
 SERVERS_PYTHON = ("strawberry-graphql", "ariadne", "graphql-core", "uvicorn", "starlette")
 SERVERS_NODE = (
@@ -91,17 +100,19 @@ class Results:
                 self.notes[name.removeprefix("says: ")][facts[column]].add(value)
 
 
-def read(path: Path) -> tuple[Results, Results, Results]:
-    """The matrix, the proxies, and the gateways of a run."""
-    matrix, proxies, gateways = Results(), Results(), Results()
+def read(path: Path) -> tuple[Results, Results, Results, Results]:
+    """The matrix, the tokens, the proxies, and the gateways of a run."""
+    matrix, tokens, proxies, gateways = Results(), Results(), Results(), Results()
     for case in ElementTree.parse(path).iter("testcase"):  # noqa: S314 -- our own file
         if any(each.get("name") == "rule" for each in case.iter("property")):
             module = case.get("classname", "")
             if "test_interop_proxies" in module:
                 proxies.take(case, "via")
+            elif "test_interop_tokens" in module:
+                tokens.take(case, "peer")
             else:
                 (gateways if "test_interop_gateway" in module else matrix).take(case, "peer")
-    return matrix, proxies, gateways
+    return matrix, tokens, proxies, gateways
 
 
 def columns(results: Results) -> list[str]:
@@ -163,12 +174,13 @@ def versions() -> str:
 
 def main() -> int:
     """Write the page."""
-    matrix, proxies, gateways = read(Path(sys.argv[1]))
-    page = [INTRO, MATRIX, matrix_of(matrix), SAYS, notes_of(matrix), PROXIES]
+    matrix, tokens, proxies, gateways = read(Path(sys.argv[1]))
+    page = [INTRO, MATRIX, matrix_of(matrix), SAYS, notes_of(matrix)]
+    page += [TOKENS, matrix_of(tokens), notes_of(tokens), PROXIES]
     page += [matrix_of(proxies), notes_of(proxies), GATEWAYS, matrix_of(gateways), notes_of(gateways)]
     page += ["## Versions\n", versions()]
     (ROOT / "docs" / "compatibility.md").write_text("\n".join(page), encoding="utf-8")
-    return 1 if any(each.failed for each in (matrix, proxies, gateways)) else 0
+    return 1 if any(each.failed for each in (matrix, tokens, proxies, gateways)) else 0
 
 
 if __name__ == "__main__":

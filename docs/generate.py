@@ -27,7 +27,20 @@ Made from the model by `make docs`; do not edit. Each setting can stand in a fil
 code: code wins over the environment, the environment over a file. Times are in seconds; in a file or in the
 environment the word `none` stands for no limit. A set is a list, in the environment with commas.
 `GRAPHQL_PROD_TIMEOUT` may name a preset. Header values are secrets and are never shown; in a variable's name
-`_` stands for the `-` of a header.
+`_` stands for the `-` of a header. An empty variable is as good as none; one newline at the end of a value
+from a file or a variable is dropped.
+
+**Several upstreams in one process** have variables of their own: `from_config("b.toml", env_prefix="B_")`
+reads `B_ENDPOINT` and so on, `env_prefix=None` reads no environment. Where code names another endpoint than
+the environment does, and headers, `tls` or `proxy` would come from the environment, that is a
+`ConfigurationError`; where the environment replaces the endpoint of a file, a warning says so.
+
+**Mounted secrets**: `secrets_dir="/run/secrets"`, or `GRAPHQL_PROD_SECRETS_DIR`, names a directory with one
+setting a file, called as its variable is: `graphql_prod_headers__authorization`. They rank below the
+environment and above a file. A variable whose name ends in `_FILE` is refused, unless a setting has that
+name: nothing would read the file.
+
+**An operation's own** `timeout` and `retry` change what they name; the rest stays the client's.
 """
 
 TOML_INTRO = """\

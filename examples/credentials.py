@@ -1,13 +1,16 @@
 """Tokens that expire: a provider hands them out, and is asked for a new one when the server refuses the old.
 
-The server here accepts one token at a time, and changes it while twenty calls are under way.
+The server here accepts one token at a time, and changes it while twenty calls are under way. Then two users
+call, each with a provider of their own, and at last a token is read from a file that is exchanged meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 
-from graphql_prod import ProductionClient
+from graphql_prod import ProductionClient, headers_from_files
 from graphql_prod.testing import Answer, ScriptedServer
 
 
@@ -23,6 +26,11 @@ class Tokens:
         return {"Authorization": f"Bearer token-{self.issued}"}
 
 
+def write(folder: str, token: str) -> None:
+    """What Kubernetes does when a secret has changed."""
+    Path(folder, "token").write_text(token)
+
+
 async def main() -> None:
     tokens = Tokens()
     async with (
@@ -33,6 +41,21 @@ async def main() -> None:
         answers = await asyncio.gather(*(client.query("{ hello }") for _ in range(20)))
         print(f"answered: {sum('hello' in answer.data for answer in answers)} of 20")
         print(f"new tokens asked for: {tokens.issued - 1}")
+
+        for user in ("alice", "bob"):
+            view = client.with_options(headers_provider=lambda user=user: {"Authorization": user})
+            await view.query("{ hello }")
+            print(f"sent for {user}: {server.requests[-1].headers['Authorization']}")
+
+        with tempfile.TemporaryDirectory() as folder:
+            write(folder, "first\n")
+            provider = headers_from_files({"Authorization": f"{folder}/token"}, format="Bearer {}")
+            mounted = client.with_options(headers_provider=provider)
+            await mounted.query("{ hello }")
+            write(folder, "second\n")
+            server.script(Answer.page(401))  # the first one is refused: the file is read at once
+            await mounted.query("{ hello }")
+            print(f"from the file: {server.requests[-1].headers['Authorization']}")
 
 
 if __name__ == "__main__":

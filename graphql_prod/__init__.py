@@ -16,6 +16,7 @@ from graphql_prod.errors import (
     SubscriptionLimitError,
     TransportError,
 )
+from graphql_prod.header_files import headers_from_files
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
 from graphql_prod.pool import PoolPolicy
@@ -70,4 +71,5 @@ __all__ = [
     "TimeoutPolicy",
     "TransportError",
     "__version__",
+    "headers_from_files",
 ]

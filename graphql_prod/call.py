@@ -12,6 +12,8 @@ from graphql_prod import clock
 from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
+from graphql_prod.retry import RetryPolicy, Schedule
+from graphql_prod.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +21,10 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest
     from aiographql.client.transport import GraphQLSession
 
+    from graphql_prod.credentials import Credentials
     from graphql_prod.exchange import Exchange
     from graphql_prod.lifecycle import Lifecycle
-    from graphql_prod.retry import Schedule
     from graphql_prod.telemetry.observer import CallWatch
-    from graphql_prod.timeouts import TimeoutPolicy
 
     Subject = tuple[GraphQLRequest, str | None, GraphQLSession | None]
     """What will be sent, and the operation's name and the session, if they are given beside it."""
@@ -40,6 +41,7 @@ class CallSettings:
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     validate: bool | None = None
     auth_error_codes: frozenset[str] = frozenset()
+    credentials: Credentials | None = None
 
 
 class Call:
@@ -124,8 +126,10 @@ class Call:
 
     @property
     def may_have_executed(self) -> bool:
-        """True when this call is a mutation and the server may have seen it."""
-        return self.executed or (self.reached and self.operation is not Operation.QUERY)
+        """True when this call is a mutation that the server may have seen and can run."""
+        return self.executed or (
+            self.reached and self.operation is not Operation.QUERY and self._runs_nothing is None
+        )
 
     @property
     def reached(self) -> bool:
@@ -162,10 +166,13 @@ class Call:
         """Forget what an ended call has no use for.
 
         Handles of the connection keep a call's context. They shall not keep its answer too, which is in the
-        exchange, and the result of the task; nor its client, which nobody may know of any more.
+        exchange, and the result of the task; nor its client, which nobody may know of any more; nor its
+        credentials, which may be those of one user.
         """
         self.exchange = self.task = self.subject = self.owner = None
         self.limit = _OVER
+        if self.settings.credentials is not None:
+            self.settings = _SPENT
 
     def tell(self, error: Exception) -> None:
         """Put the facts on the error that ends this call; what a part of it has told stays."""
@@ -239,6 +246,7 @@ class Call:
 
 
 _OVER = asyncio.timeout_at(None)
+_SPENT = CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy()))
 
 CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
 

@@ -18,6 +18,7 @@ from graphql_prod.config import ProductionConfig, host_of, http_url, plain, reda
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY, Probe
 from graphql_prod.lifecycle import Lifecycle
 from graphql_prod.parts import (
@@ -28,7 +29,6 @@ from graphql_prod.parts import (
     require_callable,
     require_protocols,
     require_subscription,
-    require_texts,
     settings_of,
 )
 from graphql_prod.reading import TolerantSerializer
@@ -40,11 +40,12 @@ from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
 from graphql_prod.subscriptions.payload import checked
-from graphql_prod.subscriptions.stream import stream
+from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
 from graphql_prod.timeouts import TimeoutPolicy, override
 from graphql_prod.transport import ProductionTransport
+from graphql_prod.unwritable import require_writable
 from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
@@ -125,9 +126,11 @@ class ProductionClient(GraphQLClient):
         serializer = serializer or TolerantSerializer()
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
-            config.timeout, Schedule.of(config.retry, beneath), auth_error_codes=config.auth_error_codes
+            config.timeout,
+            Schedule.of(config.retry, beneath),
+            auth_error_codes=config.auth_error_codes,
+            credentials=None if headers_provider is None else Credentials(headers_provider),
         )
-        credentials = None if headers_provider is None else Credentials(headers_provider)
         budget = self._prod_settings.schedule.policy.budget
         observer = Observer(config.telemetry, sessions, owned=session is None and transport is None)
         ground = Ground(
@@ -135,7 +138,6 @@ class ProductionClient(GraphQLClient):
             sessions=sessions,
             wire=sessions.wire,
             serializer=serializer,
-            credentials=credentials,
             static_headers=plain(config.headers),
             provider_limit=config.timeout.total,
             transport=subscription_transport,
@@ -155,12 +157,10 @@ class ProductionClient(GraphQLClient):
                 budget=None if budget is None else Budget(budget),
                 lifecycle=lifecycle,
                 custom=transport,
-                credentials=credentials,
                 static_headers=plain(config.headers),
             ),
             hub=hub,
             codec=codec,
-            credentials=credentials,
             schemas=Schemas(
                 config.schema, lifecycle, settings_of(INTROSPECTION, config, self._prod_settings), schema
             ),
@@ -174,7 +174,7 @@ class ProductionClient(GraphQLClient):
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
         lifecycle.schemas = schemas = self._prod.schemas
         # Looked up when it is needed: programs put methods of their own in the place of ours.
-        schemas.fetch = lambda headers: self.introspect(headers=headers)
+        schemas.fetch = lambda headers, credentials: self._with(credentials).introspect(headers=headers)
         schemas.guard = self._prod.transport.guard
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
@@ -280,6 +280,7 @@ class ProductionClient(GraphQLClient):
         retry: Retry | None = None,
         idempotent: bool | None = None,
         headers: Mapping[str, str] | None = None,
+        headers_provider: HeadersProvider | None = None,
         validate: bool | None = None,
     ) -> Self:
         """A client of the same class that shares everything with this one, but for the options named.
@@ -293,11 +294,15 @@ class ProductionClient(GraphQLClient):
         :param idempotent: True lets mutations be repeated like queries. False does not, whatever the policy
             says, and sends no idempotency key.
         :param headers: rank between the client's headers and the request's.
+        :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
+            this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
+            are this view's own: so each user can have their own credentials.
         :param validate: whether to validate documents against the schema.
-        :raises ConfigurationError: an unknown preset, or numbers that contradict one another.
+        :raises ConfigurationError: an unknown preset, numbers that contradict one another, or a
+            ``headers_provider`` that cannot be called.
         """
         now = self._prod_settings
-        require_texts(headers)
+        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -306,6 +311,7 @@ class ProductionClient(GraphQLClient):
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
             auth_error_codes=now.auth_error_codes,
+            credentials=now.credentials if headers_provider is None else Credentials(headers_provider),
         )
         view._prod_named = self._prod_named | {
             key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
@@ -588,14 +594,17 @@ class ProductionClient(GraphQLClient):
 
         Connects when the first event is asked for. Takes :meth:`subscribe`'s arguments, and raises what it
         raises. Ends normally after the server's ``complete`` and after a shutdown of the client. Dropping
-        the iterator, ``aclose()`` and a cancel unsubscribe; only ``aclose()`` waits for the socket's end.
+        the iterator and ``aclose()`` unsubscribe; only ``aclose()`` waits for the socket's end.
+
+        Safe to cancel: ``asyncio.timeout()`` or ``asyncio.wait_for()`` around ``anext()`` loses no event, and
+        the next ``anext()`` goes on where it was. A task that ends by a cancel drops the iterator with it.
 
         :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
         :param resume: as in :meth:`subscribe`.
         :raises GraphQLRequestException: the server ended the subscription with an error.
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
-        return stream(
+        return EventStream(
             self._prod.hub,
             lambda: self._wished(
                 request,
@@ -639,6 +648,7 @@ class ProductionClient(GraphQLClient):
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
+        require_writable(request, prod.hub.ground.serializer, prod.transport.host)
         with Group(self._settings_of(request, None), self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile
@@ -650,6 +660,7 @@ class ProductionClient(GraphQLClient):
             session=session,
             transport=transport or prod.hub.ground.transport,
             resume=resume,
+            credentials=self._prod_settings.credentials,
         )
 
     async def ready(self, timeout: float | None = None) -> Readiness:
@@ -752,6 +763,14 @@ class ProductionClient(GraphQLClient):
             with self._prod.lifecycle.inside("shutdown"):
                 await self.shutdown(deadline)
 
+    def _with(self, credentials: Credentials | None) -> Self:
+        """This client, or a view of it that has other credentials."""
+        if credentials is None or credentials is self._prod_settings.credentials:
+            return self
+        view = copy.copy(self)
+        view._prod_settings = dataclasses.replace(self._prod_settings, credentials=credentials)
+        return view
+
     def _settings_of(self, request: GraphQLRequest | str, operation: str | None) -> CallSettings:
         """The settings of an operation that has its own; what a view names comes before them."""
         if not self._prod.operations:
@@ -774,12 +793,15 @@ class ProductionClient(GraphQLClient):
 
         Every name is spelt as the client spells it.
         """
-        names = self._prod.header_names
+        prod = self._prod
+        names = prod.header_names
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
+            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
             own = layered(own, request.headers, names)
         if headers:
+            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
         return prepared(request, own)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -10,7 +11,8 @@ import tenacity
 from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
 from graphql_prod.credentials import AUTH_ERROR_CODES
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ConfigurationError, Problem
+from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.pool import PoolPolicy
@@ -24,7 +26,7 @@ from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -130,6 +132,19 @@ class ProductionConfig(_SchemaSetting):
             raise ConfigurationError("must be a table of settings, a RetryPolicy or a tenacity object")
         return value
 
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _sendable_headers(cls, value: object) -> object:
+        if isinstance(value, Mapping):
+            plain_values = {
+                name: each.get_secret_value() if isinstance(each, SecretStr) else each
+                for name, each in value.items()
+            }
+            found = [Problem(name, wrong) for name, wrong in problems(plain_values)]
+            if found:
+                raise ConfigurationError(found)
+        return value
+
     @field_validator("endpoint")
     @classmethod
     def _usable_endpoint(cls, value: str | None) -> str | None:
@@ -144,6 +159,15 @@ class ProductionConfig(_SchemaSetting):
         if value is not None:
             _check_url(value, "proxy", ("http", "https"))
         return value
+
+    @classmethod
+    def _contradictions(cls, named: dict[str, Any]) -> Iterator[Problem]:
+        yield from super()._contradictions(named)
+        headers = named.get("headers")
+        if isinstance(headers, Mapping) and has_credentials(named.get("endpoint")):
+            for name in headers:
+                if isinstance(name, str) and name.lower() == "authorization":
+                    yield Problem(f"headers.{name}", TWICE)
 
     @field_serializer("endpoint", "proxy", when_used="json-unless-none")
     def _without_credentials(self, value: str) -> str:
@@ -189,6 +213,17 @@ def _check_url(url: str, setting: str, schemes: tuple[str, ...]) -> SplitResult:
         else:
             return parts
     raise ConfigurationError(f"{setting} {redacted(url)!r} cannot be used: {problem}")
+
+
+def has_credentials(url: object) -> bool:
+    """Whether a URL holds a user's name or a password."""
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return False
+    return bool(parts.username or parts.password)
 
 
 def host_of(url: str) -> str:

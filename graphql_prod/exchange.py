@@ -47,6 +47,18 @@ class StaleConnectionError(aiohttp.ClientConnectionError):
     """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
 
 
+class SessionClosedError(Exception):
+    """The caller's session was closed by its owner; nothing was sent."""
+
+
+class UnwritableRequestError(Exception):
+    """The HTTP library refuses to write a request, for something that the caller's session adds to it."""
+
+
+# What aiohttp says in a bare ValueError of headers and credentials of the session itself.
+_REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
+
+
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
@@ -101,7 +113,7 @@ class GivenAiohttpExchange(AiohttpExchange):
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
-            data = _CautiousBody(data, self)
+            data = CautiousBody(data, self)
         else:
             self.sent = None
         self._options = {"method": method, "url": url, "data": data, **options}
@@ -117,7 +129,15 @@ class GivenAiohttpExchange(AiohttpExchange):
             if self.sent is not False or isinstance(error, aiohttp.ClientHttpProxyError):
                 raise
             raise StaleConnectionError from None  # nor its status
-        if self.sent is False and _is_stray(response, self._session):
+        except ValueError as error:
+            if self.sent is not False or not str(error).startswith(_REFUSALS):
+                raise
+            raise UnwritableRequestError from None
+        except (RuntimeError, aiohttp.ClientConnectionError):
+            if self.sent or not getattr(self._session, "closed", False):
+                raise
+            raise SessionClosedError from None
+        if self.sent is False and is_stray(response, self._session):
             response.close()
             raise StaleConnectionError
         self.sent = True
@@ -126,7 +146,24 @@ class GivenAiohttpExchange(AiohttpExchange):
         return self
 
 
-def _is_stray(response: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> bool:
+class OtherExchange(AiohttpExchange):
+    """For a session of another library, of which is known only that the stock can use it."""
+
+    __slots__ = ()
+
+    def request(self, **options: Any) -> AiohttpExchange:  # type: ignore[override]
+        self.sent = None
+        self._context = self._session.request(**options)
+        return self
+
+    async def __aenter__(self) -> AiohttpExchange:
+        response = self._response = await self._context.__aenter__()
+        self.status = response.status
+        self.headers = getattr(response, "headers", {})
+        return self
+
+
+def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
     """Whether an answer to a request that was not written came over a connection.
 
     Else a middleware, or a test's double of the session, has made it without asking anybody.
@@ -171,7 +208,7 @@ class WatchedBody(BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _CautiousBody(WatchedBody):
+class CautiousBody(WatchedBody):
     """Refuses to write itself to a connection on which something has happened since it was kept.
 
     What that is was read before a byte of this request was written: headers go out together with the body.
@@ -186,6 +223,13 @@ class _CautiousBody(WatchedBody):
                 transport.close()
                 raise StaleConnectionError
         await super().write_with_length(writer, content_length)
+
+
+def _for_httpx(headers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Headers as aiohttp writes them, which are not refused by httpx: in UTF-8, without space around them."""
+    if all(value.isascii() and value == value.strip() for value in headers.values()):
+        return headers
+    return {name: value.strip().encode() for name, value in headers.items()}
 
 
 class HttpxExchange(Exchange):
@@ -208,8 +252,9 @@ class HttpxExchange(Exchange):
         """The status, by the name that httpx has for it."""
         return self.status
 
-    async def request(self, **options: Any) -> HttpxExchange:
-        request = self._client.build_request(**_with_own_query(self._client, options))
+    async def request(self, *, headers: Mapping[str, str], **options: Any) -> HttpxExchange:
+        options = _with_own_query(self._client, options)
+        request = self._client.build_request(headers=_for_httpx(headers), **options)
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             self.sent = True
@@ -253,9 +298,12 @@ class ShieldedExchange(Exchange):
         self._client = client
         self._abandoned = abandoned
 
-    async def request(self, **options: Any) -> httpx.Response:
-        self.sent = False if self._client.is_closed else None
-        sending = self._client.request(**_with_own_query(self._client, options))
+    async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
+        if self._client.is_closed:
+            raise SessionClosedError
+        self.sent = None
+        options = _with_own_query(self._client, options)
+        sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)
         self.sent = True
         self.status = response.status_code

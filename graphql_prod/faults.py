@@ -7,6 +7,7 @@ word counts before httpx's, and both before the operating system's.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import sys
@@ -15,9 +16,15 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from aiographql.client.exceptions import GraphQLTransportException
+from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import ResponseTooLargeError, StaleConnectionError
+from graphql_prod.exchange import (
+    ResponseTooLargeError,
+    SessionClosedError,
+    StaleConnectionError,
+    UnwritableRequestError,
+)
 from graphql_prod.pool import PoolTimeoutError
 from graphql_prod.retry import Reach
 
@@ -96,6 +103,12 @@ _LOST = Fault(
     "closed the connection before the answer was whole",
     "Look for a restart or a proxy in between.",
 )
+_NO_HTTP = Fault(
+    Reach.FINAL,
+    "invalid HTTP",
+    "sent an answer that is no valid HTTP",
+    "Look at what it, or the proxy before it, answers; the next answer would be the same.",
+)
 _CERTIFICATE = Fault(
     Reach.FINAL,
     "certificate",
@@ -115,12 +128,24 @@ _ENCODING = Fault(
     "sent a body that does not decode",
     "Look for a proxy that changes the body but not its Content-Encoding.",
 )
+_UNWRITABLE = Fault(
+    Reach.FINAL,
+    "request",
+    "cannot be asked: the HTTP library refuses to write this request",
+    "Look at the headers and the credentials (.netrc, auth) that the session itself adds.",
+)
 _REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
 _BAD_REDIRECT = Fault(
     Reach.FINAL,
     "redirect",
     "redirects to an address that cannot be read",
     "Point the endpoint at the final address.",
+)
+_SESSION_CLOSED = Fault(
+    Reach.FINAL,
+    "session closed",
+    "was not asked: the session that was given for it is closed",
+    "Close the client before its session, or give it a session that is open.",
 )
 _OTHER = Fault(Reach.FINAL, "client error", "could not be asked", "The cause of this error says more.")
 
@@ -131,7 +156,16 @@ _TOO_LARGE = Fault(
     "Ask for less, or raise max_response_bytes.",
 )
 
-_NEVER_SENT = (_CERTIFICATE, _TLS, _URL)
+# Before 3.14.2 aiohttp does not stop at our limit within one piece, but at 32 MiB of its own.
+_TOO_LARGE_A_PIECE = Fault(
+    Reach.FINAL,
+    "response too large",
+    "sent more than max_response_bytes allows, or more in one piece than this version of aiohttp takes",
+    "Ask for less, or use aiohttp 3.14.2 or later.",
+)
+
+_LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE, _SESSION_CLOSED)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ConnectionTimeoutError, _CONNECT),
@@ -146,6 +180,8 @@ _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
 )
 _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
     (ResponseTooLargeError, _TOO_LARGE),
+    (SessionClosedError, _SESSION_CLOSED),
+    (UnwritableRequestError, _UNWRITABLE),
     (PoolTimeoutError, _POOL_FULL),
     (socket.gaierror, _DNS),
     (ConnectionRefusedError, _REFUSED),
@@ -192,8 +228,10 @@ def status_of(error: BaseException) -> tuple[int, Mapping[str, str]] | None:
 def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
-    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError, UnicodeError)
-    return kind in plain or kind.__module__.partition(".")[0] in ("aiohttp", "httpx", "websockets")
+    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError)
+    if kind in plain or isinstance(error, UnicodeError | SessionClosedError | UnwritableRequestError):
+        return True
+    return kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 def _is_about_http_itself(error: aiohttp.ClientResponseError) -> bool:
@@ -240,7 +278,12 @@ def _about_url(chain: list[BaseException]) -> Fault | None:
 
 
 def _about_encoding(chain: list[BaseException]) -> Fault | None:
+    if _PIECE_TOO_LARGE is not None and any(isinstance(link, _PIECE_TOO_LARGE) for link in chain):
+        return _TOO_LARGE_A_PIECE
     return _ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
+
+
+_PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "DecompressSizeError", None)
 
 
 def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
@@ -251,8 +294,7 @@ def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):
                 return found
-            # Bytes that are no HTTP: whoever sent them, a whole answer did not come.
-            return _LOST
+            return _no_http(next((each for each in chain if isinstance(each, HttpProcessingError)), link))
     return None
 
 
@@ -264,9 +306,32 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
         return _BAD_REDIRECT
     for link in chain:
+        if isinstance(link, httpx.RemoteProtocolError) and _is_parsers(chain) and not _has_closed(link):
+            return _no_http(link)
         if isinstance(link, httpx.HTTPError):
             return _about_names(chain) or _look_up(link, _httpx_table(httpx))
     return None
+
+
+def _is_parsers(chain: list[BaseException]) -> bool:
+    return any(type(link).__module__.partition(".")[0] in ("httpcore", "h11") for link in chain)
+
+
+def _has_closed(error: Exception) -> bool:
+    """Whether the other side went, rather than say what a parser refuses: httpx has one type for both."""
+    words = str(error).lower()
+    return "disconnected" in words or "closed connection" in words
+
+
+def _no_http(error: BaseException) -> Fault:
+    """What a parser refuses, named without the bytes that it quotes."""
+    said = str(getattr(error, "message", None) or error)
+    if too_long := re.search(r"more than (\d+) bytes", said):
+        detail = f"a header line over {too_long[1]} bytes"
+    else:
+        detail = re.split(r"[:\n]", said, maxsplit=1)[0].strip()[:80]
+    shown = detail.encode("unicode_escape").decode()
+    return replace(_NO_HTTP, what=f"{_NO_HTTP.what}: {shown}" if shown else _NO_HTTP.what)
 
 
 def _about_names(chain: list[BaseException]) -> Fault | None:
@@ -284,6 +349,7 @@ def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], 
         (httpx.ReadError, _LOST),
         (httpx.WriteError, _LOST),
         (httpx.CloseError, _LOST),
+        (httpx.LocalProtocolError, _UNWRITABLE),
         (httpx.RemoteProtocolError, _LOST),
         (httpx.UnsupportedProtocol, _URL),
         (httpx.DecodingError, _ENCODING),

@@ -1,13 +1,23 @@
-"""Header names compare without case; the stock client's dictionaries do not."""
+"""Header names compare without case; the stock client's dictionaries do not. And what HTTP cannot carry."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from multidict import CIMultiDict
 
+from graphql_prod.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+H = TypeVar("H")
+
+_is_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+# aiohttp and websockets carry Latin-1 beyond ASCII as UTF-8, and so do we over httpx.
+_is_value = re.compile(r"[\t\x20-\x7e\xa0-\xff]*").fullmatch
 
 # What the stock client sends unless told otherwise.
 STOCK_HEADERS = {
@@ -15,6 +25,71 @@ STOCK_HEADERS = {
     "Accept": "application/graphql-response+json, application/json",
     "Accept-Encoding": "gzip",
 }
+
+
+def problems(headers: Mapping[Any, Any], taken: bool = False) -> Iterable[tuple[str, str]]:
+    """What HTTP cannot carry, as names that can be shown and what is wrong with each; never a value.
+
+    :param taken: True where the endpoint's URL holds credentials, so that ``Authorization`` is given twice.
+    """
+    for name, value in headers.items():
+        if type(name) is not str or not _is_name(name):
+            yield _shown(name), _wrong_name(name)
+        elif type(value) is not str or not _is_value(value):
+            if wrong := _wrong_value(value):
+                yield name, wrong
+        elif taken and name.lower() == "authorization":
+            yield name, TWICE
+
+
+def checked(headers: H, source: str, *, taken: bool = False) -> H:
+    """The headers, if HTTP can carry them; None stays None.
+
+    :param source: where they come from, for the error.
+    :raises ConfigurationError: naming each header that cannot be carried, and never a value.
+    """
+    if headers is None:
+        return headers
+    if not isinstance(headers, Mapping):
+        wrong = type(headers).__name__
+        raise ConfigurationError(f"{source} must be a mapping of texts to texts, not {wrong}")
+    if found := "; ".join(f"'{name}' {wrong}" for name, wrong in problems(headers, taken)):
+        raise ConfigurationError(f"{source} cannot be sent: {found}")
+    return headers
+
+
+TWICE = (
+    "is given beside credentials in the endpoint's URL, which make an Authorization header of their own; "
+    "take them out of the URL, or leave the header out"
+)
+
+
+def _shown(name: object) -> str:
+    if not isinstance(name, str):
+        return type(name).__name__
+    return name.encode("unicode_escape").decode()[:60]
+
+
+def _wrong_name(name: object) -> str:
+    if not isinstance(name, str):
+        return "is no text, as a header's name must be"
+    if not name:
+        return "is no name: it is empty"
+    return "is no name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed"
+
+
+def _wrong_value(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"has a value that is no string, but {type(value).__name__}"
+    if _is_value(value):
+        return None
+    if _is_value(value.rstrip("\r\n")):
+        return "has a value that ends with a line break, as secrets in files often do: strip it"
+    if all(ord(character) < 0x100 for character in value):
+        return "has a value with control characters"
+    if any(0xD800 <= ord(character) < 0xE000 for character in value):
+        return "has a value with a lone surrogate"
+    return "has a value with characters beyond Latin-1"
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from aiographql.client import GraphQLRequestException
 from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client.exceptions import GraphQLTransportException
 
-from graphql_prod import faults
+from graphql_prod import faults, renewals
 from graphql_prod.advice import advice_of
 from graphql_prod.config import redirect_of, target_of
 from graphql_prod.documents import Operation
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.call import Call
     from graphql_prod.exchange import Exchange
+    from graphql_prod.renewals import Refusal
 
 EXCERPT = 200
 
@@ -77,6 +78,17 @@ def has_code(json: Any, codes: frozenset[str]) -> bool:
         return False
     found = (_code(error) for error in json.get("errors") or ())
     return any(isinstance(code, str) and code in codes for code in found)
+
+
+def refusal_of(attempt: Attempt | None, response: StockResponse | None, call: Call) -> Refusal:
+    """What an answer refuses that is :func:`is_unauthenticated`."""
+    request, codes = call.request, call.settings.auth_error_codes
+    query, name = ("", None) if request is None else (request.query, request.operationName)
+    json = _body_of(attempt, response)
+    if (attempt is not None and attempt.status == 401) or not has_code(json, codes):
+        return renewals.of_status(query, name)
+    errors = (error for error in json["errors"] if isinstance(code := _code(error), str) and code in codes)
+    return renewals.of_errors(errors, query, name)
 
 
 def is_answer(json: Any) -> bool:

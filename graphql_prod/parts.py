@@ -14,7 +14,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
 from graphql import GraphQLSyntaxError
 
-from graphql_prod.config import ProductionConfig, plain
+from graphql_prod.config import ProductionConfig, has_credentials, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from graphql_prod.call import CallSettings
     from graphql_prod.config import OperationPolicy
-    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.retry import Retry
     from graphql_prod.schema.store import Schemas
@@ -50,11 +49,11 @@ class Parts:
     transport: ProductionTransport
     hub: Hub
     codec: GraphQLCodec | None
-    credentials: Credentials | None
     schemas: Schemas
 
     def __post_init__(self) -> None:
         self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
+        self.url_credentials = has_credentials(self.config.endpoint)
         self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
         self.operations: dict[str, dict[str, Any]] = {
             name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
@@ -152,15 +151,6 @@ def effective(
     elif config.headers or headers:
         named["headers"] = merge(config.headers, headers or {})
     return ProductionConfig(**named)
-
-
-def require_texts(headers: object) -> None:
-    if headers is None:
-        return
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(part, str) for pair in headers.items() for part in pair
-    ):
-        raise ConfigurationError("headers must be a mapping of texts to texts")
 
 
 def require_callable(**given: object) -> None:

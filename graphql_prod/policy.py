@@ -73,12 +73,17 @@ class Policy(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise ConfigurationError(problems_of(type(self), error)) from None
+            problems = list(problems_of(type(self), error))
+        else:
+            return
+        # Not while the other one is handled: it would be this one's context, and quotes secrets.
+        raise ConfigurationError(problems)
 
     @model_validator(mode="wrap")
     @classmethod
     def _agrees(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Refuse named numbers that contradict one another, beside whatever else is wrong."""
+        problems: list[Problem] = []
         try:
             made = handler(values)
         except ValidationError as error:
@@ -86,7 +91,8 @@ class Policy(BaseModel):
             problems = list(problems_of(cls, error))
             told = {problem.key for problem in problems}
             problems += [each for each in cls._contradictions(given) if each.key not in told]
-            raise ConfigurationError(problems) from None
+        if problems:
+            raise ConfigurationError(problems)
         named = {key: getattr(made, key) for key in made.model_fields_set}
         if problems := list(cls._contradictions(named)):
             raise ConfigurationError(problems)

@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from yarl import URL
 
+from graphql_prod.config import redacted
 from graphql_prod.headers import STOCK_HEADERS
 
 if TYPE_CHECKING:
@@ -56,12 +57,19 @@ class RedactedError(Exception):
     """
 
 
+class Secrets(frozenset[str]):
+    """Texts that nobody may read; in a traceback with locals neither."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
 def secrets_of(
     *,
     urls: Iterable[str | None] = (),
     headers: Iterable[Mapping[str, Any] | None] = (),
     payload: object = None,
-) -> frozenset[str]:
+) -> Secrets:
     """Texts that nobody may read in a cause.
 
     :param urls: endpoints and proxies: credentials and values of the query.
@@ -69,16 +77,20 @@ def secrets_of(
     :param payload: the caller's part of ``connection_init``: every text in it.
     """
     found: set[str] = set()
-    for url in urls:
-        if url:
-            found.update(_of_url(url))
+    known = [url for url in urls if url]
+    for url in known:
+        found.update(_of_url(url))
     for each in headers:
         for name, value in (each or {}).items():
             if name.lower() not in _OPEN and isinstance(value, str | bytes):
                 found.update(_of_value(value if isinstance(value, str) else value.decode("latin-1")))
     found.update(_texts(payload, _DEPTH))
-    found = {each for each in found if len(each) >= SHORTEST and each.lower() not in _WORDS}
-    return frozenset(form for each in found for form in _forms(each))
+    # What is a part of the address is in every error: a tenant's name in it hides no cause.
+    public = " ".join(map(redacted, known))
+    found = {
+        each for each in found if len(each) >= SHORTEST and each.lower() not in _WORDS and each not in public
+    }
+    return Secrets(form for each in found for form in _forms(each))
 
 
 def _forms(secret: str) -> set[str]:

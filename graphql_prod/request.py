@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client import DefaultGraphQLCodec, GraphQLRequest
 
+from graphql_prod.unwritable import UnwritableError
+
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec
 
@@ -83,12 +85,35 @@ def prepared(request: GraphQLRequest | str, headers: dict[str, str]) -> GraphQLR
     return PreparedRequest(
         query=request.query,
         operation=request.operationName,
-        variables=deepcopy(request.variables) if request.variables else {},
+        variables=_copied(request.variables) if request.variables else {},
         validate=request.validate,
         headers=headers,
         codec=request.codec,
-        extensions=deepcopy(request.extensions) if request.extensions else {},
+        extensions=_copied(request.extensions) if request.extensions else {},
     )
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy that the caller can no longer change.
+
+    :raises UnwritableError: a value cannot be copied, and so is nothing that could be sent.
+    """
+    try:
+        return deepcopy(values)
+    except Exception:  # noqa: BLE001 -- whatever somebody's own kind of value raises
+        wrong = next((name for name, value in values.items() if not _can_be_copied(value)), "")
+    raise UnwritableError(
+        f"Nothing was sent: variable {wrong!r} cannot be copied, and so cannot be "
+        "written as JSON. Convert it first."
+    )
+
+
+def _can_be_copied(value: object) -> bool:
+    try:
+        deepcopy(value)
+    except Exception:  # noqa: BLE001 -- as above
+        return False
+    return True
 
 
 def _content(request: GraphQLRequest) -> tuple[object, ...]:

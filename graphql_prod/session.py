@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import sys
 import warnings
@@ -18,12 +19,14 @@ from graphql_prod.byte_clock import TappedResponse
 from graphql_prod.call import CURRENT
 from graphql_prod.config import host_of, redacted
 from graphql_prod.connector import KeptConnector
+from graphql_prod.env_proxy import upgrade_proxy, websocket_proxy
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.exchange import (
     AiohttpExchange,
     Exchange,
     GivenAiohttpExchange,
     HttpxExchange,
+    OtherExchange,
     ShieldedExchange,
     WatchedBody,
 )
@@ -31,10 +34,10 @@ from graphql_prod.loops import call_on
 from graphql_prod.pool import Abandoned, Gate, PoolPolicy
 from graphql_prod.timeouts import TimeoutPolicy
 from graphql_prod.upgrades import one_attempt
-from graphql_prod.wire import USER_AGENT
+from graphql_prod.wire import USER_AGENT, environment_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from types import AsyncGeneratorType
 
     import httpx
@@ -43,8 +46,12 @@ if TYPE_CHECKING:
 
     from graphql_prod.wire import Wire
 
+logger = logging.getLogger("graphql_prod")
+
 Backend = Literal["aiohttp", "httpx"]
 
+# Bytes of a header line that our own sessions take, and of all else that is one line.
+LINE = 64 * 1024
 # Seconds given to another loop for the closing of its session.
 ELSEWHERE = 2.0
 
@@ -71,6 +78,14 @@ class Session:
     def for_upgrades(self) -> aiohttp.ClientSession | None:
         """The aiohttp session that subscriptions share; None where there is none."""
         return self.native
+
+    def upgrade_proxy(self, url: str) -> str | None:
+        """The proxy for an upgrade; None leaves that to the aiohttp session.
+
+        :raises ConfigurationError: the environment names one that cannot be used.
+        """
+        # A caller's that looks at the environment does so for its requests, and not for WebSockets.
+        return websocket_proxy(url) if getattr(self.native, "trust_env", False) is True else None
 
     def hold(self) -> None:
         """Count a socket in, so that the session is not closed under it when it has grown too old."""
@@ -111,6 +126,24 @@ class AiohttpSession(Session):
         own: Any = getattr(self.native, "timeout", None)
         base = own if isinstance(own, aiohttp.ClientTimeout) else aiohttp.ClientTimeout()
         return {"allow_redirects": False, "timeout": _with_limits(base, named)}
+
+
+class OtherSession(Session):
+    """A caller's session of another library, used as the stock uses it: nothing else is asked of it."""
+
+    backend: Backend = "aiohttp"
+
+    def __init__(self, session: Any, endpoint: str) -> None:
+        super().__init__()
+        self._session = session
+        self.native = session if callable(getattr(session, "ws_connect", None)) else None
+        self.stock = AiohttpTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return OtherExchange(self._session)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        return {}
 
 
 class HttpxSession(Session):
@@ -171,7 +204,7 @@ class OwnedSession(Session):
     def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
-        self._traced: aiohttp.ClientSession | None = None
+        self._traced: Any = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
@@ -193,11 +226,15 @@ class OwnedSession(Session):
             timeout=aiohttp.ClientTimeout(),
             proxy=wire.proxy,
             trust_env=wire.trust_env,
+            max_line_size=LINE,
+            max_field_size=LINE,
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
+        self._opened = [self.native]
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
+        self.http = self._asked_of(self.native, [])
         self._ended = asyncio.Event()
         self._resources.callback(self._ended.set)
         self._keeper = cast("AsyncGeneratorType[None, None]", _keeper(self._resources))
@@ -210,6 +247,16 @@ class OwnedSession(Session):
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
+    def upgrade_proxy(self, url: str) -> str | None:
+        return upgrade_proxy(self.wire, url)
+
+    def _asked_of(self, session: aiohttp.ClientSession, traces: list[aiohttp.TraceConfig]) -> Any:
+        """What requests are asked of: the session, or what keeps its .netrc from them."""
+        if not self.wire.trust_env:
+            return session
+        plain = self._beside(traces, trust_env=False, timeout=aiohttp.ClientTimeout())
+        return ExplicitFirst(session, plain, looks_for_proxy=self.wire.proxy is None)
+
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
         """Another session on the same pool, closed with this one."""
         session = aiohttp.ClientSession(
@@ -218,10 +265,12 @@ class OwnedSession(Session):
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             proxy=self.wire.proxy,
-            trust_env=self.wire.trust_env,
-            **options,
+            max_line_size=LINE,
+            max_field_size=LINE,
+            **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
+        self._opened.append(session)
         self._resources.push_async_callback(session.close)
         return session
 
@@ -232,15 +281,15 @@ class OwnedSession(Session):
     def disown(self) -> object:
         """In a child that was forked: nothing of it is used or closed. Returns what has to be kept."""
         connector = self.native.connector
-        for session in (self.native, self._upgrading, self._traced):
-            if session is not None:
-                session.detach()  # or it would complain that nobody closes it
+        for session in self._opened:
+            session.detach()  # or it would complain that nobody closes it
         return connector
 
-    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    def _for_traces(self, http_spans: aiohttp.TraceConfig) -> Any:
         """The session of calls that are traced: hooks would cost all the others too."""
         if self._traced is None:
-            self._traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            traced = self._beside([http_spans], timeout=aiohttp.ClientTimeout())
+            self._traced = self._asked_of(traced, [http_spans])
         return self._traced
 
     @property
@@ -298,7 +347,7 @@ class OwnedAiohttp(OwnedSession):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.native, self.wire.max_response_bytes)
+        return AiohttpExchange(self.http, self.wire.max_response_bytes)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
@@ -318,15 +367,16 @@ class OwnedHttpx(OwnedSession):
     def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
         import httpx
 
+        url = httpx.URL(endpoint)  # it may be none to httpx: nothing is open yet
         super().__init__(pool, wire)
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
-        self._url = url = httpx.URL(endpoint)
+        self._url = url
         self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
-        self.client = self._over(self.native)
+        self.client = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
 
-    def _over(self, session: aiohttp.ClientSession) -> httpx.AsyncClient:
+    def _over(self, session: Any) -> httpx.AsyncClient:
         import httpx
         from httpx_aiohttp import AiohttpTransport as HttpxOverAiohttp
 
@@ -379,6 +429,7 @@ class Sessions:
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
         self.abandoned = Abandoned(pool.request_connections)
         self.given = given
+        self._warned = False
         self._given: Session | None = None if given is None else self.wrap(given)
         self._given_used = False
         self.backend: Backend = self._given.backend if self._given else backend or "aiohttp"
@@ -412,7 +463,19 @@ class Sessions:
         httpx = sys.modules.get("httpx")
         if httpx is not None and isinstance(session, httpx.AsyncClient):
             return HttpxSession(session, self._endpoint, self.abandoned)
-        return AiohttpSession(session, self._endpoint)  # type: ignore[arg-type]
+        if isinstance(session, aiohttp.ClientSession):
+            return AiohttpSession(session, self._endpoint)
+        name = _usable(session)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: the session is a %s, which is neither of aiohttp nor of httpx. It is used as the stock "
+                "client uses it: redirects and limits are its own affair, and nobody can tell whether a "
+                "failed request was sent.",
+                host_of(self._endpoint),
+                name,
+            )
+        return OtherSession(session, self._endpoint)
 
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
@@ -516,10 +579,56 @@ def _httpx_limits(timeout: TimeoutPolicy, named: frozenset[str]) -> dict[str, fl
     }
 
 
+def _usable(session: object) -> str:
+    """The name of a session's class, if the stock client could use it.
+
+    :raises ConfigurationError: it could not.
+    """
+    kind = type(session)
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    httpx = sys.modules.get("httpx")
+    if httpx is not None and isinstance(session, httpx.Client):
+        raise ConfigurationError(
+            f"the session is a {name}, which is not asynchronous: give an httpx.AsyncClient"
+        )
+    if any(base.__name__ == "AsyncClient" for base in kind.__mro__):
+        raise ConfigurationError(
+            f"the session is a {name}, which looks like an httpx.AsyncClient and is none: its answers and "
+            "errors are others. Give an httpx.AsyncClient, an aiohttp.ClientSession, or a transport=."
+        )
+    if not callable(getattr(session, "request", None)):
+        raise ConfigurationError(
+            f"the session is a {name}, which has no request(); give an aiohttp.ClientSession or an "
+            "httpx.AsyncClient"
+        )
+    return name
+
+
+class ExplicitFirst:
+    """Two sessions as one: requests with an ``Authorization`` header do not look into .netrc for another.
+
+    aiohttp refuses to have both, and has one switch for .netrc and for the environment's proxies.
+    """
+
+    def __init__(
+        self, trusting: aiohttp.ClientSession, plain: aiohttp.ClientSession, *, looks_for_proxy: bool
+    ) -> None:
+        self._trusting = trusting
+        self._plain = plain
+        self._looks_for_proxy = looks_for_proxy
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, Any], **options: Any) -> Any:
+        if not any(name.lower() == "authorization" for name in headers):
+            return self._trusting.request(method, url, headers=headers, **options)
+        if self._looks_for_proxy:
+            options["proxy"] = environment_proxy(url)
+        return self._plain.request(method, url, headers=headers, **options)
+
+
 class WatchedSession:
     """Stands in for the aiohttp session under our httpx client, whose exchange it tells what was written."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
 
     def __call__(self) -> WatchedSession:

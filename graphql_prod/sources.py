@@ -48,6 +48,8 @@ def _origin(origins: Mapping[Key, str], key: Key) -> str:
     for end in range(len(key), 0, -1):
         if key[:end] in origins:
             return origins[key[:end]]
+    if key[:1] == _HEADERS:  # a name that had to be written otherwise to be shown
+        return next((origin for known, origin in origins.items() if known[:1] == _HEADERS), "default")
     return "default"
 
 

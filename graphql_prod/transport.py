@@ -14,16 +14,20 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from graphql_prod import forks
 from graphql_prod.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.call import CURRENT, Call, CallSettings
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials
+from graphql_prod.connector import settled
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
-from graphql_prod.errors import TransportError
 from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
-from graphql_prod.headers import provided
-from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception
+from graphql_prod.headers import checked, provided
+from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
+from graphql_prod.renewals import FRESH
 from graphql_prod.response import GraphQLResponse, answered
 from graphql_prod.retry import Attempt, Reach, worth_repeating
+from graphql_prod.stock_transports import StockExchange, is_stock
+from graphql_prod.unwritable import refuse_unbounded, require_writable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -35,8 +39,9 @@ if TYPE_CHECKING:
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.call import Subject
-    from graphql_prod.credentials import Credentials
+    from graphql_prod.credentials import Credentials, Given
     from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.renewals import Refusal
     from graphql_prod.retry import Budget
     from graphql_prod.session import Session, Sessions
     from graphql_prod.telemetry.observer import Observer
@@ -61,11 +66,11 @@ class ProductionTransport(GraphQLTransport):
         budget: Budget | None,
         lifecycle: Lifecycle,
         custom: GraphQLTransport | None = None,
-        credentials: Credentials | None = None,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         self._endpoint = endpoint
+        self._url_credentials = has_credentials(endpoint)
         self.retries = 0
         self._settings = settings
         self._sessions = sessions
@@ -73,7 +78,6 @@ class ProductionTransport(GraphQLTransport):
         self.observer: Observer | None = None
         self._lifecycle = lifecycle
         self._custom = custom
-        self._credentials = credentials
         self._static_headers = static_headers or {}
         self._custom_used = False
         self._custom_is_the_parents = False
@@ -94,6 +98,7 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
+            checked(request.headers, "headers of the request", taken=self._url_credentials)
             return await self.guard(
                 self._settings,
                 (request, None, kwargs.get("session")),
@@ -104,12 +109,15 @@ class ProductionTransport(GraphQLTransport):
                 **kwargs,
             )
         call.request = request
+        if request.variables:
+            refuse_unbounded(request.variables, self.host)
         if method.lower() == "get":
             self._refuse_changes(call, request)
             if self._custom is None or isinstance(self._custom, AiohttpTransport | HttpxTransport):
                 named = request if call.subject is None else call.subject[0]
                 request = as_get(request, named.headers)
                 if not request.query:
+                    require_writable(request, serializer, self.host)
                     kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.schedule.policy.idempotency_header is not None:
             request = _with_key(call, request)
@@ -196,10 +204,10 @@ class ProductionTransport(GraphQLTransport):
         kwargs: dict[str, Any],
     ) -> GraphQLResponse:
         state: tenacity.RetryCallState | None = None
-        credentials, bare, refused = self._credentials, request, None
+        credentials, bare, refused = call.settings.credentials, request, None
         while True:
             if credentials is not None:
-                request, generation = await self._authorized(call, credentials, bare, refused)
+                request, lent = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             sent_before = call.sent
             attempt: Attempt | None
@@ -210,9 +218,12 @@ class ProductionTransport(GraphQLTransport):
                 response = await (sending if limit is None else self._limited(limit, sending))
             except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
                 secrets = self._secrets(request)
+                unsent = unwritable(error, request, serializer, self.host)
+                if unsent is not None:
+                    _exchange(call).sent = False
                 given = self._custom is not None or self._sessions.given is not None
                 attempt = of_exception(
-                    error,
+                    unsent or error,
                     _exchange(call),
                     call,
                     self.host,
@@ -224,13 +235,19 @@ class ProductionTransport(GraphQLTransport):
             else:
                 if _is_clean(response, call):
                     call.status = None
+                    if credentials is not None and credentials.renewals.watching:
+                        _tell_answered(call, credentials, lent)
                     exchange = call.exchange or _exchange(call)
                     return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
             exchange, call.exchange = _exchange(call), None
             call.status = exchange.status
-            if credentials is not None and refused is None and is_unauthenticated(attempt, response, call):
-                refused = generation
+            if (
+                credentials is not None
+                and is_unauthenticated(attempt, response, call)
+                and self._may_renewal_help(credentials, refusal_of(attempt, response, call), lent, refused)
+            ):
+                refused = lent
                 if nothing_ran(attempt, response):
                     call.sent = sent_before
                 self._tell_refusal(call, attempt)
@@ -246,6 +263,25 @@ class ProductionTransport(GraphQLTransport):
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
 
+    def _may_renewal_help(
+        self, credentials: Credentials, refusal: Refusal, given: Given, before: Given | None
+    ) -> bool:
+        """Whether to renew what was refused.
+
+        :param before: what was refused before, and then renewed; None if nothing was.
+        """
+        renewals, scope = credentials.renewals, credentials.scope(given)
+        if before is None:
+            return renewals.may_help(refusal, scope)
+        renewals.did_not_help(refusal, given.generation, scope)
+        logger.info(
+            "%s refuses renewed credentials too; for %g s no others are asked for on account of this",
+            self.host,
+            FRESH,
+            extra={"host": self.host, "kind": refusal.kind},
+        )
+        return False
+
     def _tell_refusal(self, call: Call, attempt: Attempt | None) -> None:
         refusal = attempt or Attempt(Reach.ANSWERED, "error code")
         logger.info(
@@ -256,36 +292,24 @@ class ProductionTransport(GraphQLTransport):
         )
 
     async def _authorized(
-        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: int | None
-    ) -> tuple[GraphQLRequest, int]:
+        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: Given | None
+    ) -> tuple[GraphQLRequest, Given]:
         """The request with the provider's headers over the client's own, under the view's and the call's."""
         limit = call.remaining
         try:
-            headers, generation = await self.ask(credentials, refused, None if limit == inf else limit)
-        except TransportError as error:
-            if not call.attempts:
-                raise
-            # The error's own words are of a first attempt: this call has been sent before.
-            raise TransportError(
-                f"No further attempt was sent to {self.host}, {call.spent}: its headers_provider failed "
-                f"with a {type(error.__cause__).__name__}. {call.consequence} See the cause of this error."
-            ) from error.__cause__
-        return request.copy(headers=provided(headers, request.headers, self._static_headers)), generation
-
-    async def ask(
-        self, credentials: Credentials, refused: int | None, limit: float | None
-    ) -> tuple[Mapping[str, str], int]:
-        """The provider's headers and their generation.
-
-        :raises TransportError: the provider failed.
-        """
-        try:
-            return await credentials.headers(refused, limit)
+            given = await credentials.headers(refused, None if limit == inf else limit)
         except ProviderError as error:
             failure = error
+        else:
+            if self._url_credentials:
+                refuse_twice(self.host, given.headers)
+            return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
         try:
-            cause = safe_cause(failure.__cause__, self._secrets(None))
-            raise provider_failed(self.host, failure) from cause
+            cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
+            if not call.attempts:
+                raise provider_failed(self.host, failure) from cause
+            before = f"No further attempt was sent to {self.host}, {call.spent}"
+            raise provider_failed(self.host, failure, before, f" {call.consequence}") from cause
         finally:
             del failure
 
@@ -296,7 +320,8 @@ class ProductionTransport(GraphQLTransport):
         headers = [each.headers for each in (request, asked) if each is not None]
         if call is not None:
             headers.append(dict(call.settings.headers or {}))
-        provided = {} if self._credentials is None else self._credentials.latest
+        credentials = (self._settings if call is None else call.settings).credentials
+        provided = {} if credentials is None else credentials.latest
         urls = (self._endpoint, self._sessions.wire.proxy)
         return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
 
@@ -361,10 +386,17 @@ class ProductionTransport(GraphQLTransport):
             used = self._sessions.wrap(session)
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
         self._custom_used = True
-        exchange = call.exchange = Exchange()
-        exchange.sent = None
+        exchange = call.exchange = StockExchange(custom)
         if call.watch is not None:
             request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if is_stock(custom):
+            timeout = call.settings.timeout
+            if isinstance(custom, AiohttpTransport):
+                await settled()
+                seen = exchange.aiohttp_options(method, request, serializer, timeout)
+            else:
+                seen = exchange.httpx_options(timeout)
+            kwargs = {**seen, **kwargs}
         if isinstance(custom, HttpxTransport) and method.lower() == "get":
             kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
@@ -412,6 +444,13 @@ class ProductionTransport(GraphQLTransport):
             return True
         explain(attempt, CLOSING, "Not tried again: the client is closing.")
         return False
+
+
+def _tell_answered(call: Call, credentials: Credentials, given: Given) -> None:
+    request = call.request
+    if request is not None:
+        scope = credentials.scope(given)
+        credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
 
 
 def _reset(token: Token[Call | None]) -> None:

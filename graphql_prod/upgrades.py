@@ -67,9 +67,14 @@ def one_attempt() -> aiohttp.TraceConfig:
 
 
 async def connect_websockets(
-    url: str, headers: Mapping[str, str], protocols: Sequence[str], wire: Wire, **options: Any
+    url: str,
+    headers: Mapping[str, str],
+    protocols: Sequence[str],
+    wire: Wire,
+    proxy: str | None,
+    **options: Any,
 ) -> ClientConnection:
-    """Upgrade over websockets, which looks at the environment only when it is asked to.
+    """Upgrade over websockets, which does not look at the environment itself.
 
     :raises ConfigurationError: websockets is not installed.
     """
@@ -81,7 +86,7 @@ async def connect_websockets(
         subprotocols=list(protocols),
         additional_headers=headers,
         user_agent_header=None if "user-agent" in map(str.lower, headers) else USER_AGENT,
-        proxy=wire.proxy or (True if wire.trust_env else None),
+        proxy=proxy,
         create_connection=tapped_connection(),
         **options,
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import model_validator
 
@@ -94,3 +96,11 @@ class Wire:
     proxy: str | None = field(default=None, repr=False)  # it may hold a password
     trust_env: bool = False
     max_response_bytes: int | None = MAX_RESPONSE_BYTES
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL, or None."""
+    parts = urlsplit(url)
+    if parts.hostname and proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)

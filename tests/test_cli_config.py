@@ -44,7 +44,7 @@ def test_every_setting_with_its_source(tmp_path: Path) -> None:
     """All settings are printed, those left alone too, each with its source; secrets are not."""
     file = tmp_path / "client.toml"
     file.write_text(
-        f'endpoint = "https://user:{SECRET}@h/graphql?token={SECRET}"\nproxy = "http://u:{SECRET}@p:3128"\n'
+        f'endpoint = "https://h/graphql?token={SECRET}"\nproxy = "http://u:{SECRET}@p:3128"\n'
         f'timeout = "interactive"\n[headers]\nauthorization = "{SECRET}"\n[retry]\nattempts = 2\n'
         '[operations.Report]\ntimeout = "batch"\n'
     )

@@ -555,7 +555,7 @@ class TestSecrets(NoIO):
     def test_shown(self) -> None:
         """Config, client, view and counts print without header values and without credentials."""
         config = config_of(
-            endpoint=f"https://user:{SECRET}@h/graphql?token={SECRET}", headers={"Authorization": SECRET}
+            endpoint=f"https://user:{SECRET}@h/graphql?token={SECRET}", headers={"X-Token": SECRET}
         )
         client = ProductionClient.from_config(config, headers={"X-Api-Key": SECRET})
         view = client.with_options(headers={"X-Tenant": SECRET})

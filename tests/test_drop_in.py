@@ -390,7 +390,7 @@ class TestErrors:
                 await client.query(GREET)
 
     async def test_serializer_fails(self, server: ScriptedServer, variant: Variant) -> None:
-        """What a serializer raises comes out as it is; the mutation was not sent."""
+        """What a serializer raises comes out as its kind; the mutation was not sent."""
         async with variant.client(server) as client:
             with pytest.raises(TypeError) as caught:
                 await client.query(ADD, variables={"by": object()})

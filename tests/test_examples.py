@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXPECTED = {
-    "credentials.py": ["answered: 20 of 20", "new tokens asked for: 1"],
+    "credentials.py": [
+        *("answered: 20 of 20", "new tokens asked for: 1"),
+        *("sent for alice: alice", "sent for bob: bob", "from the file: Bearer second"),
+    ],
     "settings.py": [
         "Hello, world!",
         "retry: RetryPolicy(attempts=6",

@@ -102,8 +102,7 @@ operations = st.lists(
 ).flatmap(lambda names: st.fixed_dictionaries(dict.fromkeys(names, group(timeout=timeouts, retry=retries))))
 headers = st.dictionaries(
     st.from_regex(r"[A-Za-z]([A-Za-z0-9]|-(?=[A-Za-z0-9])){0,8}", fullmatch=True),
-    st.text("abcXYZ019 \"'{}[],:#=\\é∑", max_size=12)
-    | st.sampled_from(["none", "null", "true", "17", "[1]"]),
+    st.text("abcXYZ019 \"'{}[],:#=\\é", max_size=12) | st.sampled_from(["none", "null", "true", "17", "[1]"]),
     max_size=3,
 )
 plain_urls = st.sampled_from(

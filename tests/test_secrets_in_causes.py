@@ -220,6 +220,31 @@ async def test_a_clean_cause_stays(backend: Backend, owner: Owner) -> None:
     assert not any(isinstance(link, RedactedError) for link in chain(error))
 
 
+@pytest.mark.parametrize("kind", ["page", "garbage"])
+async def test_locals_of_ours(backend: Backend, kind: str) -> None:
+    """A traceback with locals: no object of ours shows a secret; texts and mappings do."""
+    page = b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"
+    async with raw(page if kind == "page" else GARBAGE) as port:
+        url = f"http://user:s3cret-password@127.0.0.1:{port}/g?token=s3cret-query"
+        async with client_of(url, backend, "owned") as client:
+            errors = [await failure_of(client)]
+            with pytest.raises(Exception) as caught:  # noqa: PT011 -- any
+                await client.subscribe(
+                    "subscription { count }", connection_init_payload={"t": "s3cret-payload"}
+                )
+            errors.append(caught.value)
+    looked = 0
+    for link in (link for error in errors for link in chain(error)):
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            if not frame.f_globals["__name__"].startswith("graphql_prod"):
+                continue
+            for name, value in frame.f_locals.items():
+                if not isinstance(value, str | dict | tuple):
+                    looked += 1
+                    assert "s3cret" not in repr(value), (frame.f_code.co_qualname, name)
+    assert looked > 20
+
+
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
     try:
         raise error from cause  # noqa: TRY301 -- for its traceback
@@ -280,6 +305,14 @@ def test_forms_of_a_secret(text: str) -> None:
         assert type(safe_cause(error, known)) is RedactedError
     clean = ValueError("Connect call failed ('127.0.0.1', 80)", "application/json", "gzip")
     assert safe_cause(clean, known) is clean
+
+
+def test_what_is_in_the_address_is_no_secret() -> None:
+    """A tenant's name in a header and in the host hides no cause."""
+    known = secrets_of(urls=["https://acme.example.com/graphql?k=acme-key"], headers=[{"X-Tenant": "acme"}])
+    clean = OSError("Cannot connect to host acme.example.com:443")
+    assert safe_cause(clean, known) is clean
+    assert type(safe_cause(OSError("acme-key"), known)) is RedactedError
 
 
 def test_a_callers_own_exception_is_left_alone() -> None:

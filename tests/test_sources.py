@@ -531,7 +531,7 @@ class TestHeaders:
 class TestSecrets(NoIO):
     def test_loaded(self, env: Env, caplog: pytest.LogCaptureFixture) -> None:
         """What was loaded prints without header values and credentials, and nothing logs them."""
-        env(HEADERS__AUTHORIZATION=SECRET, ENDPOINT=f"http://u:{SECRET}@h/g", PROXY=f"http://u:{SECRET}@p:1")
+        env(HEADERS__X_TOKEN=SECRET, ENDPOINT=f"http://u:{SECRET}@h/g", PROXY=f"http://u:{SECRET}@p:1")
         with caplog.at_level("DEBUG"):
             loaded = load({"headers": {"X-Key": SECRET}})
         assert SECRET not in f"{loaded} {loaded!r} {loaded.config} {loaded.origins} {caplog.text}"

@@ -54,8 +54,9 @@ async def test_others_are_logged_and_counted(
         await asyncio.sleep(0)
         take(event)
 
-    policy = {"callback_executor": how == "thread", "share_connection": share}
-    async with client_of(counting.url, backend, **policy) as client:
+    async with client_of(
+        counting.url, backend, callback_executor=how == "thread", share_connection=share
+    ) as client:
         subscription = await client.subscribe(COUNT, on_data=take_async if how == "coroutine" else take)
         await until(lambda: len(got) >= 5, lambda: got)
         assert client.stats().callback_failures == 1
@@ -93,7 +94,8 @@ async def test_whichever_callback_it_was(
         counting.reset_sockets()
         await until(lambda: "on_gap" in seen and seen[-1] == "on_data")
         await counting.close_sockets(4400)
-        await asyncio.wait({subscription.task})  # type: ignore[arg-type]
+        assert subscription.task is not None
+        await asyncio.wait({subscription.task})
         await until(lambda: "on_error" in seen)
         assert client.stats().callback_failures == seen.count(where)
         assert client.stats().subscriptions == 0

@@ -452,6 +452,21 @@ class TestOnASharedSocket:
                 assert another.values == [1]
             assert sum(provider.asked) == 1
 
+    async def test_what_is_always_refused_does_not_storm_the_token_service(
+        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool
+    ) -> None:
+        """A renewal that did not help is not asked for again soon, however often a program subscribes."""
+        provider = Provider()
+        async with (
+            talking(guarded(REFUSALS["error prose"], ["never"])) as server,
+            with_provider(server.url, backend, provider, share) as client,
+        ):
+            for _ in range(3):
+                follower = Follower(client, mode, protocol)
+                error = await follower.end()
+                assert "jwt expired" in f"{error} {[each.json for each in follower.errors]}"
+            assert sum(provider.asked) == 1
+
     async def test_without_room_for_another_connection_it_is_refused(
         self, backend: Backend, protocol: Protocol
     ) -> None:

@@ -156,13 +156,13 @@ class TestWhoShares:
             assert len(counting.upgrades) == 2
             await stop_all(followers)
 
-    async def test_a_provider_is_one_identity_whatever_it_says(
+    async def test_an_async_provider_is_one_identity_whatever_it_says(
         self, counting: ScriptedServer, backend: Backend, protocol: Protocol
     ) -> None:
-        """Its headers change with time; the socket is shared all the same."""
+        """Its headers change with time; the socket is shared all the same. It knows no caller."""
         tokens = iter(range(1000))
 
-        def provider() -> dict[str, str]:
+        async def provider() -> dict[str, str]:
             return {"authorization": str(next(tokens))}
 
         async with shared(counting.url, backend, objects={"headers_provider": provider}) as client:

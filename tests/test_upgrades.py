@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,3 +37,10 @@ async def test_a_refused_upgrade_says_its_status(server: ScriptedServer, backend
         with pytest.raises(HTTPStatusError, match="404 Not Found") as caught:
             await client.subscribe("subscription { count }")
     assert (caught.value.status, caught.value.headers["x-id"]) == (404, "7")
+
+
+def test_the_seam_of_websockets() -> None:
+    """websockets asks the method in which we refuse redirects; under another name it would not."""
+    connect = pytest.importorskip("websockets.asyncio.client").connect
+    parameters = inspect.signature(connect.process_redirect).parameters
+    assert list(parameters) == ["self", "exc"]

@@ -40,7 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith(("GRAPHQL_PROD_", "B_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GRAPHQL_PROD_ENDPOINT", A.replace("://", f"://user:{SECRET}@"))
-    monkeypatch.setenv("GRAPHQL_PROD_HEADERS__AUTHORIZATION", SECRET)
+    monkeypatch.setenv("GRAPHQL_PROD_HEADERS__X_TOKEN", SECRET)
 
 
 class NoIO:
@@ -56,7 +56,7 @@ class TestCode(NoIO):
     @pytest.mark.parametrize(
         ("name", "value", "key"),
         [
-            (None, "", "headers.authorization"),
+            (None, "", "headers.x-token"),
             ("GRAPHQL_PROD_PROXY", f"http://u:{SECRET}@p:3128", "proxy"),
             ("GRAPHQL_PROD_TLS__CA_FILE", "/no/such/file", "tls.ca_file"),
             ("graphql_prod_headers__x_api_key", SECRET, "headers.x-api-key"),
@@ -67,7 +67,7 @@ class TestCode(NoIO):
     ) -> None:
         """Code names B, the environment A and what is A's: refused, with both and the way out."""
         if name is not None:
-            monkeypatch.delenv("GRAPHQL_PROD_HEADERS__AUTHORIZATION")
+            monkeypatch.delenv("GRAPHQL_PROD_HEADERS__X_TOKEN")
             monkeypatch.setenv(name, value)
         endpoint = B.replace("://", f"://b:{SECRET}@") + f"?key={SECRET}"
         source: Any = ProductionConfig(endpoint=endpoint) if as_config else {"endpoint": endpoint}
@@ -90,7 +90,7 @@ class TestCode(NoIO):
     )
     def test_the_same_endpoint(self, same: str) -> None:
         """Another spelling is no other upstream."""
-        assert plain(load({"endpoint": same}).config.headers) == {"authorization": SECRET}
+        assert plain(load({"endpoint": same}).config.headers) == {"x-token": SECRET}
 
     @pytest.mark.parametrize(
         "other",
@@ -110,14 +110,14 @@ class TestCode(NoIO):
     def test_nothing_of_the_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where code replaces every header, nothing would be sent that is A's; limits are nobody's secret."""
         monkeypatch.setenv("GRAPHQL_PROD_TIMEOUT", "interactive")
-        config = load({"endpoint": B, "headers": {"Authorization": "mine"}}).config
+        config = load({"endpoint": B, "headers": {"X-Token": "mine"}}).config
         assert list(plain(config.headers).values()) == ["mine"]
         assert config.timeout == INTERACTIVE
 
     def test_only_one_endpoint(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Endpoint in code, token in the environment: one upstream."""
         monkeypatch.delenv("GRAPHQL_PROD_ENDPOINT")
-        assert plain(load({"endpoint": B}).config.headers) == {"authorization": SECRET}
+        assert plain(load({"endpoint": B}).config.headers) == {"x-token": SECRET}
 
     def test_with_other_problems(self) -> None:
         """It is told together with whatever else is wrong."""
@@ -199,7 +199,7 @@ class TestPrefix(NoIO):
         assert await asyncio.to_thread(main, [command, "--env-prefix", "B_"]) == 0
         (request,) = server.requests
         assert request.headers["X-Key"] == "b"
-        assert "Authorization" not in request.headers
+        assert "X-Token" not in request.headers
 
 
 class TestObjects:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from graphql_prod.call import CallSettings
+    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
 
@@ -49,6 +50,7 @@ class Flight:
     their deadlines leaves no time. One that was begun for nobody has the client's own.
 
     :ivar call: what the queries sent on the way are parts of.
+    :ivar credentials: what they carry.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Flight:
         settings: CallSettings,
         client: Lifecycle,
         work: Callable[[Flight], Coroutine[None, None, Built]],
+        credentials: Credentials | None,
         *,
         background: bool,
     ) -> None:
         self.background = background
+        self.credentials = credentials
         self.waiters = 0
         # A refresh has nothing of the call that happened to begin it.
         context = contextvars.Context() if background else contextvars.copy_context()

@@ -14,6 +14,7 @@ from graphql import get_introspection_query
 
 from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
+from graphql_prod.credentials import CalledItselfError, provider_failed
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from graphql import GraphQLSchema
 
     from graphql_prod.call import Call, CallSettings
+    from graphql_prod.credentials import Credentials
     from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
     from graphql_prod.schema.policy import SchemaPolicy
@@ -57,7 +59,8 @@ class Schemas:
 
     :ivar known: the schema in use, or None.
     :ivar due: when it has to be asked for anew, on the clock in use.
-    :ivar fetch: the client's ``introspect``, which may be somebody's own.
+    :ivar fetch: the client's ``introspect``, which may be somebody's own; with whose credentials, if not
+        with the client's.
     :ivar guard: runs something as a call, within its deadline.
     """
 
@@ -222,8 +225,10 @@ class Schemas:
             return schema
         loop = asyncio.get_running_loop()
         flight = self._flights.get(loop)
-        if flight is None or flight.task.done():  # done and not forgotten yet: cancelled before it began
-            flight = self._begin(headers, background=False)
+        if flight is not None and flight.task.done():
+            flight = None  # not forgotten yet: cancelled before it began
+        self._refuse_a_provider(settings.credentials if flight is None else flight.credentials)
+        flight = flight or self._begin(headers, settings.credentials, background=False)
         try:
             built = await flight.wait(call, self._client.host)
         finally:
@@ -233,16 +238,27 @@ class Schemas:
                 flight.task.cancel()
         return built.schema
 
+    def _refuse_a_provider(self, credentials: Credentials | None) -> None:
+        """Refuse who would wait for a flight that waits for the headers which they are to bring."""
+        if credentials is not None and credentials.asking:
+            itself = CalledItselfError()
+            raise provider_failed(self._client.host, itself) from itself
+
     def _refresh(self) -> None:
         """Begin to ask for the schema anew, unless that is under way."""
         if asyncio.get_running_loop() not in self._flights and self._client.state == "open":
-            self._begin(None, background=True)
+            self._begin(None, None, background=True)
 
-    def _begin(self, headers: Mapping[str, str] | None, *, background: bool) -> Flight:
-        loop, work = asyncio.get_running_loop(), partial(self._fly, headers)
+    def _begin(
+        self, headers: Mapping[str, str] | None, credentials: Credentials | None, *, background: bool
+    ) -> Flight:
+        loop, credentials = asyncio.get_running_loop(), credentials or self._settings.credentials
+        work = partial(self._fly, headers, credentials)
         for ended in [each for each in list(self._flights) if each.is_closed()]:
             self._flights.pop(ended, None)
-        flight = self._flights[loop] = Flight(self._settings, self._client, work, background=background)
+        flight = self._flights[loop] = Flight(
+            self._settings, self._client, work, credentials, background=background
+        )
         flight.task.add_done_callback(lambda _: self._landed(flight))
         return flight
 
@@ -257,9 +273,11 @@ class Schemas:
         if not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
-    async def _fly(self, headers: Mapping[str, str] | None, flight: Flight) -> Built:
+    async def _fly(
+        self, headers: Mapping[str, str] | None, credentials: Credentials | None, flight: Flight
+    ) -> Built:
         try:
-            built = await flight.limited(self._uncancelled(headers), self._client.host)
+            built = await flight.limited(self._uncancelled(headers, credentials), self._client.host)
         except Exception as error:
             flight.call.tell(error)
             self._failed(error, flight.call)
@@ -270,9 +288,9 @@ class Schemas:
         finally:
             self._landed(flight)  # who comes now shall not join what is over
 
-    async def _uncancelled(self, headers: Mapping[str, str] | None) -> Built:
+    async def _uncancelled(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         try:
-            return await self._obtained(headers)
+            return await self._obtained(headers, credentials)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -281,10 +299,10 @@ class Schemas:
                 "The introspection was cancelled by something it waited for"
             ) from error
 
-    async def _obtained(self, headers: Mapping[str, str] | None) -> Built:
+    async def _obtained(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         if self.policy.file is not None:
             return await self.worker.run(partial(self._read, self.policy.file))
-        schema = await self.fetch(None if headers is None else dict(headers))
+        schema = await self.fetch(None if headers is None else dict(headers), credentials)
         return building.Built(schema, self._fingerprints.get(schema))
 
     def read_file(self) -> None:

@@ -18,7 +18,7 @@ from graphql_prod.faults import Fault, status_of
 from graphql_prod.outcomes import reason_of
 from graphql_prod.retry import Reach
 from graphql_prod.subscriptions.protocol import UnofferedError
-from graphql_prod.subscriptions.verdict import TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
+from graphql_prod.subscriptions.verdict import BY_GET, TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
@@ -47,6 +47,12 @@ _BAD_PROXY = Fault(
     "could not be asked: the proxy's URL is not usable",
     "Correct it in the settings (proxy), or in the environment (trust_env).",
 )
+_HUNG_UP = Fault(
+    Reach.AMBIGUOUS,
+    "connection lost",
+    "closed the connection before the upgrade was answered, or the proxy did",
+    BY_GET,
+)
 _URL = Fault(Reach.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
 _OTHER = Fault(
     Reach.FINAL,
@@ -65,12 +71,14 @@ class translating:  # noqa: N801 -- reads as what it does
     No generator: that would write to an exception that passes through, and there are frozen ones.
 
     :param proxied: whether the connection is made through a proxy.
+    :param by_get: whether it is asked for the upgrade itself, which aiohttp does where that is ``ws://``.
     """
 
-    __slots__ = ("_proxied",)
+    __slots__ = ("_by_get", "_proxied")
 
-    def __init__(self, *, proxied: bool = False) -> None:
+    def __init__(self, *, proxied: bool = False, by_get: bool = False) -> None:
         self._proxied = proxied
+        self._by_get = by_get
 
     def __enter__(self) -> None:
         """Begin."""
@@ -79,15 +87,15 @@ class translating:  # noqa: N801 -- reads as what it does
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, Exception):
-            meant = translated(error, proxied=self._proxied)
+            meant = translated(error, proxied=self._proxied, by_get=self._by_get)
             if meant is not error:
                 raise meant from meant.__cause__
 
 
-def translated(error: Exception, *, proxied: bool = False) -> Exception:
+def translated(error: Exception, *, proxied: bool = False, by_get: bool = False) -> Exception:
     """What an upgrade's exception means, whichever library raised it; else the exception itself.
 
-    :param proxied: whether the connection was to be made through a proxy.
+    The parameters are those of :class:`translating`.
     """
     # aiohttp's own have the proxy's password and our headers in their arguments: they are no cause of ours.
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -99,7 +107,9 @@ def translated(error: Exception, *, proxied: bool = False) -> Exception:
     if isinstance(error, aiohttp.ClientResponseError) and isinstance(error.__cause__, HttpProcessingError):
         return _with_cause(HandshakeError(_NO_HTTP), error.__cause__)
     if (answer := status_of(error)) is not None:
-        return _with_cause(UpgradeRefusedError(*answer), error)
+        return _with_cause(UpgradeRefusedError(*answer, by_get=by_get), error)
+    if by_get and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return _with_cause(HandshakeError(_HUNG_UP), error)
     exceptions = sys.modules.get("websockets.exceptions")
     if exceptions is not None and isinstance(error, exceptions.WebSocketException):
         return _of_websockets(error, exceptions)

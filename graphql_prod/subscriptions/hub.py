@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import logging
 import sys
@@ -54,6 +55,7 @@ class Wish:
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
+    credentials: Credentials | None = field(default=None, repr=False)
 
     def to(self, endpoint: str, session: GraphQLSession | None) -> Wish:
         """The same, at another address, or over another session."""
@@ -90,7 +92,6 @@ class Ground:
     sessions: Sessions
     wire: Wire
     serializer: GraphQLSerializer
-    credentials: Credentials | None
     static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
     observer: Observer
@@ -140,7 +141,7 @@ class Hub:
         self._joined = False
         self.transport_is_the_parents = False
         """Whether the client's transport was used before this process was forked, and so is not closed."""
-        self._in_vain: list[tuple[float, tuple[object, object]]] = []
+        self._in_vain: list[tuple[float, tuple[object, object, object]]] = []
         """When renewals did not help, and of which providers."""
         forks.follow(self)
 
@@ -167,41 +168,51 @@ class Hub:
         watch = self.ground.observer.subscription(wish.request)
         try:
             with contextlib.nullcontext() if watch is None else watch.current():
+                context = contextvars.copy_context()
                 line = self._line(wish)
         except BaseException as error:
             if watch is not None:
                 watch.end(error)
             raise
-        member = Member(line, key, name, wish.request, self.policy, wish.resume, control=control)
+        member = Member(line, key, name, wish, self.policy, context, control=control)
         member.watch = watch
         line.join(member)
         self._joined = True
         return member
 
     def _line(self, wish: Wish) -> Line:
-        share = self._key(wish) if self.policy.share_connection else None
+        opener = Opener(self.ground, wish)
+        share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
         if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
             self._require_room(wish)
-            line = Line(self, self._opener(wish), share)
+            line = Line(self, opener, share)
             self.lines.add(line)
             if share is not None:
                 self._shared[share] = line
         return line
 
-    def _opener(self, wish: Wish) -> Opener:
-        return Opener(
-            self.ground,
-            wish.endpoint,
-            wish.request,
-            wish.protocols,
-            wish.payload,
-            wish.session,
-            wish.transport,
-        )
+    def reidentify(self, line: Line, identity: object) -> None:
+        """A shared line goes on with other credentials: only who has the same may join it from now on."""
+        if line.key is None or line.key[-1] == identity:
+            return
+        self.forget(line)
+        line.key = (*line.key[:-1], identity)
+        self._shared.setdefault(line.key, line)
 
-    def _key(self, wish: Wish) -> object:
-        """What subscriptions on one socket must have in common."""
+    def relocate(self, member: Member) -> None:
+        """Give a member of a shared line that has other credentials now a line where they fit."""
+        before = member.line
+        before.members.pop(member.key)
+        try:
+            member.line = member.context.copy().run(self._line, member.wish)
+        except Exception as error:  # noqa: BLE001 -- no room, or a provider that fails: it is this one's end
+            member.end(error)
+            return
+        member.line.take_over(member, before)
+
+    def _key(self, wish: Wish) -> tuple[object, ...]:
+        """What subscriptions on one socket must have in common, besides what their provider gives them."""
         return (
             asyncio.get_running_loop(),
             wish.endpoint,
@@ -267,6 +278,8 @@ class Hub:
         line = member.line
         newer = self._shared.get(line.key, line)
         if newer is line:
+            newer = self._fitting(member) or line
+        if newer is line:
             try:
                 self._require_room(line.opener)
             except SubscriptionLimitError as error:
@@ -282,19 +295,36 @@ class Hub:
         newer.join(member)
         return True
 
+    def _fitting(self, member: Member) -> Line | None:
+        """A line with what a sync provider gives a user by now, where another subscription has renewed it."""
+        opener, before = Opener(self.ground, member.wish), member.line.key
+        if before is None:
+            return None
+        try:
+            identity = member.context.copy().run(opener.identity)
+        except Exception:  # noqa: BLE001 -- a provider that fails: it will say so when it is asked for a renewal
+            return None
+        return self._shared.get((*before[:-1], identity))
+
     def renewed_in_vain(self, line: Line) -> None:
         """Credentials were renewed, and refused to a subscription all the same."""
         now = clock.monotonic()
         self._in_vain = [each for each in self._in_vain if now - each[0] < IN_VAIN]
         self._in_vain.append((now, line.opener.renews))
-        if line.elder is not None and not line.elder.over and self._shared.get(line.key) is line:
-            self._shared[line.key] = line.elder  # its credentials are as good
+        elder = line.elder
+        if elder is None or elder.over or elder.key != line.key:
+            return
+        if self._shared.get(line.key) is line:
+            self._shared[line.key] = elder  # its credentials are as good
 
     def is_in_vain(self, opener: Opener) -> bool:
         """Whether a renewal has just not helped, and nobody has renewed the credentials since."""
         now = clock.monotonic()
         return not opener.outdated and any(
-            now - then < IN_VAIN and renews[0] is opener.renews[0] and renews[1] is opener.renews[1]
+            now - then < IN_VAIN
+            and renews[0] is opener.renews[0]
+            and renews[1] is opener.renews[1]
+            and renews[2] == opener.renews[2]
             for then, renews in self._in_vain
         )
 

@@ -96,7 +96,7 @@ class Line:
         "task",
     )
 
-    def __init__(self, hub: Hub, opener: Opener, key: object | None) -> None:
+    def __init__(self, hub: Hub, opener: Opener, key: tuple[object, ...] | None) -> None:
         self.hub = hub
         self.key = key
         self.members: dict[str, Member] = {}
@@ -154,18 +154,27 @@ class Line:
 
     # What members do; nothing of it awaits.
 
-    def join(self, member: Member) -> None:
-        """Take a subscription on; it begins at once if a socket is open, and else wakes who waits."""
+    def join(self, member: Member, missed: SubscriptionGap | None = None) -> None:
+        """Take a subscription on; it begins at once if a socket is open, and else wakes who waits.
+
+        :param missed: what it has missed, where it comes from another line.
+        """
         self.members[member.key] = member
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
         if self._socket is not None and self._ack is not None:
             again = member.established
-            member.acknowledged(SubscriptionGap(), self._ack)
+            member.acknowledged(missed or SubscriptionGap(), self._ack)
             self._begin_start(self._socket, [(member, again)])
         else:
             self._rest.wake()
+
+    def take_over(self, member: Member, before: Line) -> None:
+        """Go on with a subscription whose connection was lost by another line."""
+        if not self.members:
+            self._lost, self._begun, self._tried = before._lost, before._begun, before._tried - 1
+        self.join(member, before._missed())
 
     def leave(self, member: Member) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
@@ -279,6 +288,7 @@ class Line:
         if clock.monotonic() - up_since >= self._policy.stable_after:
             self._backoff.forget()
             self._renewed = False
+            self.opener.proven = True
             self._reconnects = 0
         self._lost, self._begun, self._tried = loss, clock.monotonic(), 0
         for member in self.members.values():
@@ -308,8 +318,9 @@ class Line:
                 self.task.cancel()  # a transport of the caller's that goes on waiting all the same
 
     async def _connect(self) -> None:
-        headers = await self.opener.headers()
-        hello = self.opener.dumps(await self.opener.init(headers))
+        first, *_ = self.members.values()
+        headers = await self._headers(first)
+        hello = self.opener.dumps(await self.opener.init(headers, None if self.shared else first.context))
         socket: Socket | None = None
         try:
             async with asyncio.timeout(self._policy.ack_timeout) as limit:
@@ -328,6 +339,16 @@ class Line:
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
         self._begin(socket, ack)
+
+    async def _headers(self, first: Member) -> dict[str, str]:
+        """The headers for the next socket, that of a member; who has others by now goes elsewhere."""
+        headers = await self.opener.headers(first.context)
+        if self.shared and self.opener.changed:
+            for member in list(self.members.values()):
+                if member is not first and not self.opener.fits(member.context):
+                    self.hub.relocate(member)
+            self.hub.reidentify(self, self.opener.identity())
+        return headers
 
     async def _acknowledgement(self, socket: Socket) -> Message:
         while True:
@@ -361,11 +382,9 @@ class Line:
         self._begin_start(socket, together)
 
     def _gap(self) -> SubscriptionGap:
+        gap = self._missed()
         if self._lost is None:
-            return SubscriptionGap()
-        lost = self._lost
-        down_for = clock.monotonic() - self._begun
-        gap = SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
+            return gap
         self.hub.reconnects += 1
         logger.info(
             "%s: connected again after %.2f s (attempts: %d, subscriptions: %d)",
@@ -376,6 +395,13 @@ class Line:
             extra={"host": self.host, "down_for": gap.down_for, "attempts": gap.attempts},
         )
         return gap
+
+    def _missed(self) -> SubscriptionGap:
+        lost = self._lost
+        if lost is None:
+            return SubscriptionGap()
+        down_for = clock.monotonic() - self._begun
+        return SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
 
     def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
         self._starts.post(self._start(socket, members))
@@ -445,10 +471,13 @@ class Line:
                 payload = message.get("payload")
                 if not (
                     type(payload) is dict and type(payload.get("data")) is dict and "errors" not in payload
-                ) and not is_event(payload):
-                    self.leave(member)
-                    member.end(member.invalid(payload))
-                    return
+                ):
+                    if not is_event(payload):
+                        self.leave(member)
+                        member.end(member.invalid(payload))
+                        return
+                    if self._is_refusal(message):
+                        member.suspect(message, data)
                 self.hub.events += 1
                 if member.watch is not None:
                     member.watch.event()
@@ -482,7 +511,8 @@ class Line:
         if member is None:
             return
         member.subscribed = False
-        if message["type"] == "error" and self._renews(member, message):
+        refusal = message if message["type"] == "error" else member.refusal
+        if refusal is not None and self._renews(member, refusal):
             return
         if message["type"] == "error" and member.watch is not None:
             member.watch.refused()
@@ -579,7 +609,7 @@ class Line:
 
     def _sentence(self, loss: Loss) -> bool:
         """Judge every member; True if new credentials shall be tried."""
-        renewable = self.opener.renewable and not self._renewed
+        renewable = self.opener.may_renew(loss, renewed=self._renewed)
         renewing = False
         for member in list(self.members.values()):
             established = member.established

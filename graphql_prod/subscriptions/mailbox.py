@@ -86,7 +86,7 @@ class Mailbox:
     @property
     def awaited(self) -> bool:
         """Whether a reader waits right now."""
-        return self._arrival is not None
+        return self._arrival is not None and not self._arrival.done()  # one that gave up has cancelled it
 
     @property
     def full(self) -> bool:

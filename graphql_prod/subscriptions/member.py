@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLSubscriptionEvent
 
 from graphql_prod import clock
+from graphql_prod.contexts import called_in
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
@@ -19,9 +19,10 @@ from graphql_prod.subscriptions.shapes import invalid_event
 from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLRequest
+    from contextvars import Context
 
     from graphql_prod.subscriptions.events import SubscriptionGap
+    from graphql_prod.subscriptions.hub import Wish
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -68,6 +69,18 @@ def ended_from_outside(host: str) -> SubscriptionClosedError:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suspect:
+    """An event with errors and no data: if nothing but ``complete`` follows, it was what ended it.
+
+    :ivar before: the last event with data before it.
+    """
+
+    message: Message
+    data: str | bytes
+    before: str | bytes | None
+
+
 class Member:
     """A subscription, as its line sees it.
 
@@ -80,6 +93,7 @@ class Member:
     :ivar size: characters of the message that asked the server for its events.
     :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
     :ivar failures: attempts to connect since it joined, until it is established.
+    :ivar context: that of whoever subscribed.
     """
 
     __slots__ = (
@@ -91,7 +105,9 @@ class Member:
         "_resume",
         "_since",
         "_started",
+        "_suspect",
         "answered",
+        "context",
         "control",
         "disowned",
         "established",
@@ -104,6 +120,7 @@ class Member:
         "size",
         "subscribed",
         "watch",
+        "wish",
     )
 
     def __init__(
@@ -111,9 +128,9 @@ class Member:
         line: Line,
         key: str,
         name: str,
-        request: GraphQLRequest,
+        wish: Wish,
         policy: SubscriptionPolicy,
-        resume: Resume | None,
+        context: Context,
         *,
         control: bool,
     ) -> None:
@@ -130,9 +147,11 @@ class Member:
         self.watch: SubscriptionWatch | None = None
         self.failures = 0
         self.disowned = False
-        self._request = request
-        self._resume = resume
         self._patience = policy.ack_timeout
+        self.wish = wish
+        self.context = context
+        self._request = wish.request
+        self._resume = wish.resume
         self._last: str | bytes | None = None
         """The last event as it came: callbacks may do what they like with the one that they get."""
         self._again = False
@@ -140,6 +159,7 @@ class Member:
         self._since = 0.0
         """When its line was last acknowledged."""
         self._moved: Moved | None = None
+        self._suspect: Suspect | None = None
         self._started: asyncio.Future[None] | None = None
 
     def disown(self) -> object:
@@ -194,8 +214,22 @@ class Member:
         self.subscribed = False
         self.renewed = not self.may_renew(stable_after)
 
+    def suspect(self, message: Message, data: str | bytes) -> None:
+        """An event with errors and no data is about to be taken."""
+        known = self._suspect
+        before = known.before if known is not None and self.refusal is not None else self._last
+        self._suspect = Suspect(message, data, before)
+
+    @property
+    def refusal(self) -> Message | None:
+        """The last event if it has errors and no data: that, then ``complete``, is some servers' error."""
+        suspect = self._suspect
+        return suspect.message if suspect is not None and suspect.data is self._last else None
+
     def refused(self) -> None:
         """The server refused its credentials, and it will be subscribed anew with others."""
+        if self._suspect is not None and self.refusal is not None:
+            self._last, self._suspect = self._suspect.before, None  # no cursor can go on after that one
         now = clock.monotonic()
         first = self._last is None and not self.renewed and not self.answered
         self._moved = Moved(now, at_once=first and not self._again and now - self._since < AT_ONCE)
@@ -285,10 +319,8 @@ class Member:
             last = self.event(self.receive(read(data, self.line.opener.serializer)))
         limit = asyncio.timeout(self._patience)
         try:
-            variables = resume(last, dict(self._request.variables))
-            if inspect.isawaitable(variables):
-                async with limit:
-                    variables = await variables
+            async with limit:
+                variables = await called_in(self.context, resume, last, dict(self._request.variables))
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except BaseException as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from graphql_prod.config import host_of, http_url
-from graphql_prod.credentials import ProviderError, provider_failed
+from graphql_prod.config import has_credentials, host_of, http_url
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
 from graphql_prod.redaction import secrets_of
+from graphql_prod.renewals import of_socket
 from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
@@ -17,96 +18,152 @@ from graphql_prod.telemetry.observer import inject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import Context
 
-    from aiographql.client import GraphQLRequest
     from aiographql.client.serializer import GraphQLSerializer
-    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
+    from graphql_prod.credentials import Given
     from graphql_prod.session import Session
-    from graphql_prod.subscriptions.hub import Ground
-    from graphql_prod.subscriptions.payload import Payload, PayloadProvider
+    from graphql_prod.subscriptions.hub import Ground, Wish
     from graphql_prod.subscriptions.sockets import Socket
+    from graphql_prod.subscriptions.verdict import Loss
 
 
 class Opener:
     """Opens the sockets of one line.
 
     :ivar renewable: whether refused credentials can be exchanged for others.
-    :ivar renews: what is asked for others, to compare.
+    :ivar proven: whether the last connection stayed up with what it was made with.
+    :ivar changed: whether the last headers of a sync provider differ from those before.
     """
 
     __slots__ = (
+        "_credentials",
         "_endpoint",
-        "_generation",
+        "_given",
         "_ground",
         "_held",
         "_payload",
         "_refused",
         "_request",
+        "_unused",
+        "changed",
         "host",
         "protocols",
+        "proven",
         "renewable",
-        "renews",
         "serializer",
         "session",
         "transport",
     )
 
-    def __init__(
-        self,
-        ground: Ground,
-        endpoint: str,
-        request: GraphQLRequest,
-        protocols: tuple[str, ...],
-        payload: Payload | PayloadProvider | None,
-        session: GraphQLSession | None,
-        transport: GraphQLSubscriptionTransport | None,
-    ) -> None:
-        self.host = host_of(http_url(endpoint))
-        self.protocols = protocols
+    def __init__(self, ground: Ground, wish: Wish) -> None:
+        self.host = host_of(http_url(wish.endpoint))
+        self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
         self._ground = ground
-        self._endpoint = endpoint
-        self._request = request
-        self._payload = InitPayload(payload)
-        self.renewable = ground.credentials is not None or self._payload.renewable
-        self.renews = (ground.credentials, payload if self._payload.renewable else None)
-        self.session = session
-        self.transport = transport
+        self._credentials = wish.credentials
+        self._endpoint = wish.endpoint
+        self._request = wish.request
+        self._payload = InitPayload(wish.payload)
+        self.renewable = wish.credentials is not None or self._payload.renewable
+        self.proven = False
+        self.changed = False
+        self.session = wish.session
+        self.transport = wish.transport
         self._held: Session | None = None
-        self._generation = 0
-        self._refused: int | None = None
+        self._given: Given | None = None
+        """What the provider gave last."""
+        self._unused = False
+        """Whether no attempt has been made with it yet."""
+        self._refused: Given | None = None
 
-    async def headers(self) -> dict[str, str]:
+    def identity(self) -> object:
+        """What the provider makes of whoever runs this: only those for whom it is the same share a socket.
+
+        An async provider knows nothing of who asks. A sync one may, and is asked.
+
+        :raises TransportError: the provider failed.
+        """
+        credentials = self._credentials
+        if credentials is None:
+            return None
+        try:
+            credentials.refuse_itself()
+            if self._given is None:
+                self._given = credentials.given_now()
+                self._unused = self._given is not None
+        except ProviderError as error:
+            raise provider_failed(self.host, error) from error.__cause__ or error
+        if credentials.is_async or self._given is None:
+            return credentials
+        return credentials, frozenset(self._given.headers.items())
+
+    def fits(self, context: Context) -> bool:
+        """Whether a sync provider gives the same in somebody else's context."""
+        if self._credentials is None or self._given is None:
+            return True
+        try:
+            given = context.copy().run(self._credentials.given_now)
+        except ProviderError:
+            return False  # where it asks for itself it will hear why
+        return given is None or given.headers == self._given.headers
+
+    async def headers(self, context: Context) -> dict[str, str]:
         """The headers for the next attempt, the provider's among them.
 
+        :param context: that of a subscriber; a sync provider is asked in it.
         :raises TransportError: the provider failed.
         """
         sent = self._request.headers
         if self._ground.observer.tracer is not None:
             sent = inject(sent)  # the line's own context: that of the subscription that it was begun for
-        credentials = self._ground.credentials
+        credentials = self._credentials
         if credentials is None:
             return sent
+        before, given = self._given, self._given if self._unused else None
+        self._unused = False
         try:
-            fresh, self._generation = await credentials.headers(self._refused, self._ground.provider_limit)
+            if given is None:
+                given = context.copy().run(credentials.given_now, self._refused)
+            if given is None:
+                given = await credentials.headers(self._refused, self._ground.provider_limit)
         except ProviderError as error:
-            raise provider_failed(self.host, error) from error.__cause__  # the line takes secrets out
-        self._refused = None
-        return {**sent, **provided(fresh, sent, self._ground.static_headers)}
+            # The line takes secrets out.
+            raise provider_failed(self.host, error) from error.__cause__ or error
+        if has_credentials(self._endpoint):
+            refuse_twice(self.host, given.headers)
+        self._given, self._refused, self.proven = given, None, False
+        self.changed = before is not None and not credentials.is_async and given.headers != before.headers
+        return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
+
+    def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
+        """Whether refused credentials can be exchanged for others that may be taken.
+
+        :param renewed: whether the lost connection was made with such ones.
+        """
+        credentials, given = self._credentials, self._given
+        if credentials is None or given is None or not loss.refused:
+            return self.renewable and not renewed
+        refusal, scope = of_socket(loss.close_code, loss.status), credentials.scope(given)
+        if renewed:
+            credentials.renewals.did_not_help(refusal, given.generation, scope)
+            return False
+        return self.proven or credentials.renewals.may_help(refusal, scope)
 
     def renew(self) -> None:
         """What the last attempt was made with was refused."""
-        self._refused = self._generation
+        self._refused = self._given
         self._payload.renew()
 
     def secrets(self) -> frozenset[str]:
         """What must not be seen in the cause of an error."""
         ground = self._ground
-        given = {} if ground.credentials is None else ground.credentials.latest
+        given = None if self._given is None else self._given.headers
+        latest = None if self._credentials is None else self._credentials.latest
         return secrets_of(
             urls=(self._endpoint, ground.wire.proxy),
-            headers=(self._request.headers, ground.static_headers, given),
+            headers=(self._request.headers, ground.static_headers, given, latest),
             payload=self._payload.latest,
         )
 
@@ -121,15 +178,24 @@ class Opener:
     @property
     def outdated(self) -> bool:
         """Whether the provider's headers have been renewed since the last attempt."""
-        credentials = self._ground.credentials
-        return credentials is not None and credentials.generation > self._generation
+        credentials = self._credentials
+        generation = 0 if self._given is None else self._given.generation
+        return credentials is not None and credentials.generation > generation
 
-    async def init(self, headers: Mapping[str, str]) -> Message:
+    @property
+    def renews(self) -> tuple[object, object, object]:
+        """What is asked for other credentials, and for whom, to compare."""
+        credentials, given = self._credentials, self._given
+        scope = None if credentials is None or given is None else credentials.scope(given)
+        return credentials, self._payload.provider, scope
+
+    async def init(self, headers: Mapping[str, str], context: Context | None) -> Message:
         """The first message of a connection.
 
+        :param context: that of the subscriber; None where there may be several, of which none is asked for.
         :raises TransportError: the callable that gives the payload failed.
         """
-        payload = await self._payload.current(self.host, self._ground.provider_limit)
+        payload = await self._payload.current(self.host, self._ground.provider_limit, context)
         return init_message(payload, headers)
 
     def dumps(self, message: Message) -> str:
@@ -156,7 +222,7 @@ class Opener:
             return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
         session = ground.session_for(self.session)
         native = session.for_upgrades()
-        if native is not None and native.closed:
+        if native is not None and getattr(native, "closed", False):
             raise SubscriptionClosedError(
                 f"The aiohttp session of the subscription to {self.host} was closed by its owner. "
                 "End the subscription before it.",
@@ -167,7 +233,8 @@ class Opener:
         session.hold()
         self._held = session
         try:
-            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit)
+            proxy = session.upgrade_proxy(self._endpoint)
+            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit, proxy)
         except BaseException:
             self.closed()
             raise

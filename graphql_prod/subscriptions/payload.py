@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from graphql_prod.credentials import renewing
+from graphql_prod.contexts import called_in
+from graphql_prod.credentials import bare_context, renewing
 from graphql_prod.errors import ConfigurationError, TransportError
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+_HINT = (
+    " On a shared connection it runs in an empty context and sees no ContextVar of a subscriber: give each "
+    "user a payload, or a callable, of their own."
+)
 
 Payload = Mapping[str, Any]
 PayloadProvider = Callable[..., Payload | Awaitable[Payload | None] | None]
@@ -49,13 +58,20 @@ class InitPayload:
         self.latest: Payload | None = given if isinstance(given, Mapping) else None
         self.renewable = is_provider(given)
 
+    @property
+    def provider(self) -> object:
+        """The callable that is asked; None if there is none."""
+        return self._given if self.renewable else None
+
     def renew(self) -> None:
         """What the last connection was begun with was refused."""
         self._refused = True
 
-    async def current(self, host: str, limit: float | None) -> Payload | None:
+    async def current(self, host: str, limit: float | None, context: Context | None) -> Payload | None:
         """The payload for the next connection. Safe to cancel.
 
+        :param context: that of the subscriber. None: an empty one, since others may share the connection, and
+            nobody shall come by another's credentials.
         :param limit: seconds after which a callable that is asked is given up; None: no limit.
         :raises TransportError: the callable failed, or gave what is no mapping.
         """
@@ -63,19 +79,19 @@ class InitPayload:
         if given is None or isinstance(given, Mapping):
             return given
         try:
-            payload = given(**(renewing(given) if self._refused else {}))
-            if inspect.isawaitable(payload):
-                async with asyncio.timeout(limit):
-                    payload = await payload
+            asked = functools.partial(given, **(renewing(given) if self._refused else {}))
+            async with asyncio.timeout(limit):
+                payload = await called_in(bare_context() if context is None else context, asked)
             if payload is not None and not isinstance(payload, Mapping):
                 raise TypeError(f"a mapping expected, not {type(payload).__name__}")  # noqa: TRY301
         except (Exception, asyncio.CancelledError) as error:
+            bare = context is None and type(error) is LookupError
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise
             raise TransportError(
                 f"Nothing was sent to {host}: its connection_init_payload failed with a "
-                f"{type(error).__name__}. See the cause of this error."
+                f"{type(error).__name__}.{_HINT if bare else ''} See the cause of this error."
             ) from error
         self._refused = False
         self.latest = payload

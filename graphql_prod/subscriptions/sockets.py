@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 
 from graphql_prod.byte_clock import TappedResponse, seconds_since_data
+from graphql_prod.env_proxy import upgrade_proxy
 from graphql_prod.subscriptions.handshake import translating
 from graphql_prod.subscriptions.offer import offering
 from graphql_prod.subscriptions.verdict import SocketClosed
@@ -79,12 +80,16 @@ class AiohttpSocket:
         headers: Mapping[str, str],
         protocols: Sequence[str],
         max_bytes: int | None,
+        proxy: str | None,
     ) -> AiohttpSocket:
-        with translating(), offering(session, protocols):
+        url = ws_url(url)
+        by_get = proxy is not None and url.startswith("ws:")
+        with translating(by_get=by_get), offering(session, protocols):
             ws = await session.ws_connect(
-                ws_url(url),
+                url,
                 headers=headers,
                 protocols=protocols,
+                proxy=proxy,
                 # A ping frame's answer is news, which aiohttp would keep to itself.
                 autoping=False,
                 # It refuses what is exactly as long, too.
@@ -171,8 +176,9 @@ class WebsocketsSocket:
             # aiohttp offers none either; its state would take more memory than all the rest.
             "compression": None,
         }
-        with translating(proxied=wire.proxy is not None):
-            return cls(await connect_websockets(url, headers, protocols, wire, **options))
+        proxy = upgrade_proxy(wire, url, socks=True)
+        with translating(proxied=proxy is not None):
+            return cls(await connect_websockets(url, headers, protocols, wire, proxy, **options))
 
     @property
     def subprotocol(self) -> str | None:

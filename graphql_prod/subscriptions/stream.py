@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphql_prod.errors import request_failed
 from graphql_prod.response import GraphQLResponse
@@ -15,52 +17,164 @@ from graphql_prod.subscriptions.member import cut_off
 from graphql_prod.subscriptions.protocol import EVENTS, errors_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Never
 
     from aiographql.client import GraphQLSubscriptionEvent
 
     from graphql_prod.subscriptions.hub import Hub, Wish
-    from graphql_prod.subscriptions.mailbox import Item
     from graphql_prod.subscriptions.member import Member
+    from graphql_prod.subscriptions.protocol import Message
 
 
-async def stream(
-    hub: Hub, wished: Callable[[], Awaitable[Wish]], *, gaps: bool
-) -> AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None]:
-    """The events of a subscription, and its gaps where they are wanted; unsubscribes when it is closed."""
-    wish = await wished()
-    member = hub.join(wish)
-    del wished  # it keeps all that stream() was given
-    reader = StreamReader(hub, member)
-    cancelled = False
+class EventStream(AsyncGenerator[Any, None]):
+    """The events of a subscription, and its gaps where they are wanted; unsubscribes when it is closed.
+
+    An asynchronous generator but for one thing: a cancel does not end it. Who waits for an event under a
+    limit, and in vain, can go on waiting. A generator would be over by then, and would say that the
+    subscription has come to its end.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_asked",
+        "_error",
+        "_established",
+        "_gaps",
+        "_hub",
+        "_keeper",
+        "_member",
+        "_over",
+        "_reader",
+        "_wished",
+    )
+
+    _member: Member
+    _reader: StreamReader
+
+    def __init__(self, hub: Hub, wished: Callable[[], Awaitable[Wish]], *, gaps: bool) -> None:
+        self._hub = hub
+        self._wished: Callable[[], Awaitable[Wish]] | None = wished
+        self._gaps = gaps
+        self._keeper: AsyncGenerator[None, None] | None = None
+        self._established = False
+        self._asked = False
+        self._over = False
+        self._error: Exception | None = None
+        """What it ended with, until somebody is told."""
+
+    async def __anext__(self) -> GraphQLSubscriptionEvent | SubscriptionGap:
+        if self._asked:
+            raise RuntimeError("anext(): asynchronous generator is already running")
+        self._asked = True
+        try:
+            try:
+                if not self._established and not self._over:
+                    await self._establish()
+                while not self._over:
+                    mailbox = self._member.mailbox
+                    item = mailbox.take()
+                    if item is None:
+                        if mailbox.ended:
+                            self._end(mailbox.error)
+                        else:
+                            await mailbox.arrival()
+                    elif isinstance(item, SubscriptionGap):
+                        if self._gaps:
+                            self._reader.hands_over()
+                            self._asked = False
+                            return item
+                        tell_drop(self._member.name, item)
+                    elif item["type"] in EVENTS:
+                        self._reader.hands_over()
+                        self._asked = False
+                        return self._member.event(item)
+                    elif item["type"] == "error":
+                        self._end(_refusal(self._member, item))
+            except Exception as error:  # noqa: BLE001 -- raised below, when all is closed
+                self._end(error)
+            await self._close()
+        except BaseException:
+            self._asked = False
+            _let_go_of_frames()
+            del self  # or a traceback that somebody keeps would keep the subscription
+            raise
+        self._asked = False
+        raise self._ending()
+
+    async def _establish(self) -> None:
+        """Subscribe, and wait for the acknowledgement. A cancel leaves that to the next one who asks."""
+        try:
+            if self._wished is not None:
+                wish = await self._wished()
+                self._member = self._hub.join(wish)
+                self._wished = None  # it keeps all that stream() was given
+                self._reader = StreamReader(self._hub, self._member)
+                self._keeper = _keeper(self._hub, wish, self._member, self._reader)
+                await anext(self._keeper)
+            await self._member.started()
+            self._established = True
+        except BaseException:
+            del self
+            raise
+
+    def _ending(self) -> Exception:
+        """What says that there is nothing more; an error says so once."""
+        error, self._error = self._error, None
+        return StopAsyncIteration() if error is None else error
+
+    def _end(self, error: Exception | None) -> None:
+        """The end; the first word counts."""
+        if not self._over:
+            self._over, self._error = True, error
+        self._wished = None
+
+    async def _close(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def aclose(self) -> None:
+        """Unsubscribe, and wait for the socket's end. Whoever waits for an event hears of the end."""
+        self._end(None)
+        self._error = None
+        await self._close()
+
+    async def asend(self, value: None) -> GraphQLSubscriptionEvent | SubscriptionGap:
+        """As ``anext()``; the value is ignored."""
+        if value is not None and not self._established:
+            raise TypeError("can't send non-None value to a just-started async generator")
+        return await self.__anext__()
+
+    async def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Never:
+        """Unsubscribe, and raise the exception."""
+        if isinstance(typ, BaseException):
+            error = typ
+        elif isinstance(val, BaseException):
+            error = val
+        else:
+            error = typ() if val is None else typ(val)
+        await self.aclose()
+        raise error if tb is None else error.with_traceback(tb)
+
+
+async def _keeper(hub: Hub, wish: Wish, member: Member, reader: StreamReader) -> AsyncGenerator[None, None]:
+    """Holds a subscription until it is closed, by a stream, or because that is collected.
+
+    A loop closes the asynchronous generators begun on it that are collected, and those left at its end.
+    """
     try:
-        await member.started()
-        mailbox = member.mailbox
-        while True:
-            item = mailbox.take()
-            if item is None:
-                if mailbox.ended:
-                    break
-                await mailbox.arrival()
-            elif isinstance(item, SubscriptionGap):
-                if gaps:
-                    reader.hands_over()
-                    yield item
-                else:
-                    tell_drop(member.name, item)
-            elif item["type"] in EVENTS:
-                reader.hands_over()
-                yield member.event(item)
-            else:
-                _raise_error(member, item)
-        if mailbox.error is not None:
-            raise mailbox.error
-    except asyncio.CancelledError:
-        cancelled = True
-        raise
+        yield
     finally:
         # A cancel is not held up by a server that does not answer the close frame.
-        in_haste = cancelled and member.line.connected
+        task = asyncio.current_task()
+        in_haste = task is not None and task.cancelling() > 0 and member.line.connected
         member.leave()
         reader.leave()
         if not in_haste and not member.line.shared and not member.disowned:
@@ -69,10 +183,26 @@ async def stream(
             await wish.transport.close()
 
 
-def _raise_error(member: Member, message: Item) -> None:
-    if isinstance(message, dict) and message["type"] == "error":
-        request = member.event(message).request
-        raise request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
+def _let_go_of_frames() -> None:
+    """When the running task ends as cancelled, drop what keeps the stream: its exception's frames.
+
+    A task keeps the exception that it was cancelled by until somebody asks for it.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        task.remove_done_callback(_asked_for)  # of a limit before
+        task.add_done_callback(_asked_for)
+
+
+def _asked_for(task: asyncio.Task[Any]) -> None:
+    if task.cancelled():
+        with contextlib.suppress(asyncio.CancelledError):
+            task.exception()
+
+
+def _refusal(member: Member, message: Message) -> Exception:
+    request = member.event(message).request
+    return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
 
 STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default=frozenset())
@@ -80,11 +210,14 @@ STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default
 
 _numbers = itertools.count()
 
+# Seconds without a question, after which a reader that no task stands for is given up at the client's end.
+PATIENCE = 2.0
+
 
 class StreamReader:
     """Who reads a stream."""
 
-    __slots__ = ("_hub", "_lost", "_number", "_task", "loop", "member")
+    __slots__ = ("_carried", "_handed", "_hub", "_lost", "_number", "_patience", "_task", "loop", "member")
 
     def __init__(self, hub: Hub, member: Member) -> None:
         self._hub = hub
@@ -92,12 +225,27 @@ class StreamReader:
         self._number = next(_numbers)
         self._lost = False
         self.loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = None
+        self._carried = False
+        """Whether what reads outlives the tasks that it asks in, as under ``asyncio.wait_for()``."""
+        self._handed = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._read_by(asyncio.current_task())
         hub.enter(self)
+
+    def _read_by(self, task: asyncio.Task[Any] | None) -> None:
+        before, self._task = self._task, task
+        asks = EventStream.__anext__.__code__
+        over = before is not None and before.done()
+        if over or (task is not None and getattr(task.get_coro(), "cr_code", None) is asks):
+            self._carried = True
 
     def hands_over(self) -> None:
         """Something goes to the task that runs now: what it does next is the reader's own doing."""
-        self._task = asyncio.current_task()
+        task = asyncio.current_task()
+        self._handed = True
+        if task is not self._task:
+            self._read_by(task)
         here = STREAMS.get()
         if self._number not in here:
             STREAMS.set(here | {self._number})
@@ -107,6 +255,8 @@ class StreamReader:
         here = STREAMS.get()
         if self._number in here:
             STREAMS.set(here - {self._number})
+        if self._patience is not None:
+            self._patience.cancel()
         self._hub.leave(self)
 
     @property
@@ -117,8 +267,20 @@ class StreamReader:
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
         self.member.leave()
-        if self._task is not None:
+        if self._carried:
+            self._look()
+        elif self._task is not None:
             self._task.add_done_callback(self._left_alone)
+
+    def _look(self) -> None:
+        """Nobody knows whether what reads is still there: it is, as long as it asks."""
+        if not self.member.mailbox.events and not self.member.mailbox.awaited:
+            self.cut()  # nothing is lost with it
+        elif self._handed or self._patience is None:
+            self._handed = False
+            self._patience = self.loop.call_later(PATIENCE, self._look)
+        else:
+            self._left_alone(None)
 
     def _left_alone(self, _: object) -> None:
         """The task that read is over, and the generator is only kept, by a traceback perhaps."""

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.
 TRANSIENT_STATUSES = (408, 425, 429)
+BY_GET = (
+    "aiohttp asks a proxy for ws:// with GET, which most proxies refuse: make the endpoint one of wss:// "
+    '(https://), or use backend="httpx", which asks for a tunnel.'
+)
 OVERSIZED = 1009
 # Characters below which a message of ours is not taken for too large.
 _SMALL = 1000
@@ -67,11 +71,15 @@ class SocketClosed(Exception):  # noqa: N818 - an ending, not always a failure
 
 
 class UpgradeRefusedError(Exception):
-    """The server answered the upgrade with an HTTP status."""
+    """The server answered the upgrade with an HTTP status.
 
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+    ``by_get``: or a proxy did, which was asked for the upgrade itself and not for a tunnel.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], *, by_get: bool = False) -> None:
         super().__init__(status)
         self.status = status
+        self.by_get = by_get
         self.headers: Mapping[str, str] = copied(headers)
 
 
@@ -334,6 +342,8 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         hint = "Make its target the endpoint if it is right."
     elif status < 300 or status == 404:
         hint = "Check the endpoint's path, and that subscriptions are served there."
+    if error.by_get and not 300 <= status < 400:
+        hint = f"{hint} {BY_GET}"
     return Loss(
         what,
         hint,
@@ -342,7 +352,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         headers=error.headers,
         refused=status in _REFUSED_STATUSES,
         evidence=f"the status {status} says so",
-        final=status < 500 and status not in TRANSIENT_STATUSES,
+        final=(status < 500 and status not in TRANSIENT_STATUSES) or (error.by_get and status == 501),
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
     )
 

@@ -187,8 +187,8 @@ class Server(Process):
             os.close(self._control)
             self._control = None
 
-    async def say(self, line: Literal["release", "block", "hold", "tick"]) -> None:
-        """Open or close a gate, and wait until it is."""
+    async def say(self, line: str) -> None:
+        """Open or close a gate, or set a token, and wait until it is."""
         assert self._control is not None
         times = self.lines.count(line) + 1
         os.write(self._control, f"{line}\n".encode())

@@ -61,6 +61,7 @@ class Cell:
         *,
         listener: Listener = "plain",
         settings: dict[str, Any] | None = None,
+        headers_provider: Any = None,
         **subscriptions: Any,
     ) -> AsyncIterator[ProductionClient]:
         """A client with hardly any waits, for the path of that protocol."""
@@ -75,7 +76,9 @@ class Cell:
             ),
         )
         url = self.url(protocol, listener)
-        async with ProductionClient(url, validate=False, backend=self.backend, config=config) as client:
+        async with ProductionClient(
+            url, validate=False, backend=self.backend, config=config, headers_provider=headers_provider
+        ) as client:
             yield client
 
 

@@ -63,6 +63,7 @@ from graphql_prod import (
     TimeoutPolicy,
     TransportError,
     __version__,
+    headers_from_files,
 )
 from graphql_prod.transport import ProductionTransport
 
@@ -223,12 +224,27 @@ async def ending(client: ProductionClient, mine: Mine) -> None:
     ProductionConfig(telemetry=TelemetryPolicy(document="sanitized", traces=False))
 
 
+def tokens(refresh: bool = False) -> dict[str, str]:
+    return {"Authorization": "renewed" if refresh else "known"}
+
+
+async def later_tokens() -> Mapping[str, str]:
+    return tokens()
+
+
 async def viewing(client: ProductionClient, mine: Mine, headers: Mapping[str, str]) -> None:
     assert_type(client.with_options(), ProductionClient)
     assert_type(mine.with_options(timeout=2.5, idempotent=True, headers=headers, validate=False), Mine)
     assert_type(mine.with_options(timeout="interactive").with_options(timeout=PROBE).greet(), str)
     assert_type(mine.with_options(retry=RetryPolicy(attempts=1)), Mine)
     assert_type(mine.with_options(retry=tenacity.AsyncRetrying()), Mine)
+    assert_type(mine.with_options(headers_provider=tokens, headers=headers), Mine)
+    assert_type(client.with_options(headers_provider=later_tokens), ProductionClient)
+    assert_type(client.with_options(headers_provider=None), ProductionClient)
+    mounted = headers_from_files({"Authorization": Path("token"), "X-Key": "key"}, format="Bearer {}")
+    assert_type(mounted(refresh=True), Mapping[str, str])
+    ProductionClient("https://h/graphql", headers_provider=mounted)
+    client.with_options(headers_provider=headers_from_files({"A": "a", "B": "b"}, format={"A": "Bearer {}"}))
     async with mine as entered:
         assert_type(entered, Mine)
 
@@ -376,6 +392,10 @@ async def refused(client: ProductionClient, stats: ClientStats, anything: Any) -
     client.with_options(timeout=[])  # type: ignore[arg-type]
     client.with_options(retry=3)  # type: ignore[arg-type]
     client.with_options(idempotent="yes")  # type: ignore[arg-type]
+    client.with_options(headers_provider={"A": "b"})  # type: ignore[arg-type]
+    client.with_options(headers_provider=print)  # type: ignore[arg-type]
+    headers_from_files({"Authorization": 3})  # type: ignore[dict-item]
+    headers_from_files({"Authorization": "token"}, "Bearer {}")  # type: ignore[call-arg]
     client.with_options(retries=3)  # type: ignore[call-arg]
     client.config = anything  # type: ignore[misc]
     client.state = "open"  # type: ignore[misc]

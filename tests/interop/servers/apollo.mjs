@@ -6,12 +6,12 @@ import { expressMiddleware } from '@as-integrations/express5';
 import express from 'express';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
-import { schema, serve, welcome } from './common.mjs';
+import { hooks, refuses, schema, serve, unauthenticated, verifyClient } from './common.mjs';
 
 const app = express();
 const server = createServer(app);
-const sockets = new WebSocketServer({ server, path: '/graphql' });
-const subscriptions = useServer({ schema, onConnect: (context) => welcome(context.connectionParams) }, sockets);
+const sockets = new WebSocketServer({ server, path: '/graphql', verifyClient });
+const subscriptions = useServer({ schema, context: (context) => context, ...hooks }, sockets);
 const apollo = new ApolloServer({
   schema,
   stopOnTerminationSignals: false,
@@ -24,5 +24,9 @@ const apollo = new ApolloServer({
   ],
 });
 await apollo.start();
-app.use('/graphql', express.json(), expressMiddleware(apollo));
+const context = async ({ req: { headers } }) => {
+  if (refuses('status', headers.authorization)) throw unauthenticated({ http: { status: 401 } });
+  return { authorization: headers.authorization };
+};
+app.use('/graphql', express.json(), expressMiddleware(apollo, { context }));
 serve(server, () => apollo.stop());

@@ -9,16 +9,19 @@ from ariadne import MutationType, QueryType, SubscriptionType, make_executable_s
 from ariadne.asgi import GraphQL
 from ariadne.asgi.handlers import GraphQLTransportWSHandler, GraphQLWSHandler
 from ariadne.exceptions import WebSocketConnectionError
-from control import GATES, serve
+from control import GATES, TOKENS, authorization_in, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from starlette.websockets import WebSocket
 
 query, mutation, subscription = QueryType(), MutationType(), SubscriptionType()
 
 
 @query.field("hello")
-def hello(_: Any, __: Any, name: str) -> str:
+def hello(_: Any, info: Any, name: str) -> str:
+    TOKENS.require("code", info.context["request"].headers.get("Authorization"))
     return f"Hello, {name}!"
 
 
@@ -43,8 +46,10 @@ async def slow_increment(_: Any, __: Any, key: str) -> int:
 
 
 @subscription.source("count")
-def source(_: Any, __: Any, to: int | None = None, **arguments: int) -> AsyncGenerator[int, None]:
-    return GATES.count(arguments["from"], to)
+def source(_: Any, info: Any, to: int | None = None, **arguments: int) -> AsyncGenerator[int, None]:
+    authorization = info.context["request"].state.authorization
+    TOKENS.require("resolver", authorization)
+    return GATES.count(arguments["from"], to, authorization)
 
 
 @subscription.field("count")
@@ -52,8 +57,9 @@ def count(number: int, _: Any, **__: Any) -> int:
     return number
 
 
-def on_connect(_: Any, payload: Any) -> None:
-    if payload and payload.get("refuse"):
+async def on_connect(socket: WebSocket, payload: Any) -> None:
+    socket.state.authorization = authorization_in(payload)
+    if not await TOKENS.welcome(socket, payload):
         raise WebSocketConnectionError("refused on purpose")
 
 

@@ -7,6 +7,7 @@ import { readFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { makeExecutableSchema } from '@graphql-tools/schema';
+import { GraphQLError } from 'graphql';
 
 const TICK = 2; // milliseconds between two numbers
 const turned = new EventEmitter().setMaxListeners(0);
@@ -24,15 +25,78 @@ createInterface({ input: process.stdin })
   .on('line', (line) => {
     if (line === 'release' || line === 'block') released = line === 'release';
     if (line === 'hold' || line === 'tick') held = line === 'hold';
+    control(line);
     journal(line);
     turned.emit('line');
   })
   .on('close', () => process.exit(1));
 
-async function* count(_, { from, to }) {
+// Tokens. `token N PLACE` makes token N the only good one, and says in which place any other is refused: `upgrade`
+// (401), `false`, `throw` and `close CODE REASON` in onConnect, `subscribe`, `resolver`, `generator`, and over HTTP
+// `code` and `status`. `expire CODE REASON` closes the sockets that have another one; `expire drop` breaks them.
+// `token off` lets all pass.
+let good = null;
+let place = '';
+const sockets = new Map();
+
+const control = (line) => {
+  const [word, first, ...others] = line.split(' ');
+  if (word === 'token') {
+    good = first === 'off' ? null : `Bearer ${first}`;
+    place = others.join(' ');
+  }
+  if (word !== 'expire') return;
+  for (const [socket, authorization] of sockets) {
+    if (authorization === good) continue;
+    if (first === 'drop') socket.terminate();
+    else socket.close(Number(first), others.join(' '));
+  }
+};
+
+export const refuses = (here, authorization) => {
+  if (good === null || authorization === good || place !== here) return false;
+  journal(`refused ${here}`);
+  return true;
+};
+
+export const unauthenticated = (http) =>
+  new GraphQLError('who are you', { extensions: { code: 'UNAUTHENTICATED', ...http } });
+
+// What clients send as the payload of connection_init, and what resolvers see as their context.
+export const authorizationIn = (payload) => payload?.headers?.Authorization;
+const authorizationOf = (context) => context?.authorization ?? authorizationIn(context?.connectionParams);
+
+// For `onConnect`. A payload that says so is refused, like a bad token.
+export const welcome = (payload, socket) => {
+  if (payload?.refuse) return false;
+  const authorization = authorizationIn(payload);
+  sockets.set(socket, authorization);
+  socket.once('close', () => sockets.delete(socket));
+  if (refuses('throw', authorization)) throw new Error('jwt expired');
+  const [word, code, ...reason] = place.split(' ');
+  if (word === 'close' && refuses(place, authorization)) socket.close(Number(code), reason.join(' '));
+  return !refuses('false', authorization);
+};
+
+export const verifyClient = ({ req }, done) => done(!refuses('upgrade', req.headers.authorization), 401);
+
+// What servers on graphql-ws share.
+export const hooks = {
+  onConnect: ({ connectionParams, extra }) => welcome(connectionParams, extra.socket),
+  onSubscribe: ({ connectionParams }) =>
+    refuses('subscribe', authorizationIn(connectionParams)) ? [unauthenticated()] : undefined,
+};
+
+const subscribeToCount = (_, variables, context) => {
+  if (refuses('resolver', authorizationOf(context))) throw unauthenticated();
+  return count(variables, authorizationOf(context));
+};
+
+async function* count({ from, to }, authorization) {
   journal(`count ${from}`);
   try {
     for (let n = from; to == null || n < to; n += 1) {
+      if (refuses('generator', authorization)) throw unauthenticated();
       if (held) {
         journal(`held ${n}`);
         await until(() => !held);
@@ -47,7 +111,10 @@ async function* count(_, { from, to }) {
 
 export const resolvers = {
   Query: {
-    hello: (_, { name }) => `Hello, ${name}!`,
+    hello: (_, { name }, context) => {
+      if (refuses('code', authorizationOf(context))) throw unauthenticated();
+      return `Hello, ${name}!`;
+    },
     slow: async (_, { key }) => {
       journal(`slow ${key}`);
       await until(() => released);
@@ -69,14 +136,11 @@ export const resolvers = {
       return runs;
     },
   },
-  Subscription: { count: { subscribe: count } },
+  Subscription: { count: { subscribe: subscribeToCount } },
 };
 
 export const typeDefs = readFileSync(new URL('schema.graphql', import.meta.url), 'utf8');
 export const schema = makeExecutableSchema({ typeDefs, resolvers });
-
-// graphql-ws and subscriptions-transport-ws: a payload that says so is refused, like a bad token.
-export const welcome = (payload) => !payload?.refuse;
 
 // Listen on loopback; with SIGTERM take no more connections nor requests, finish what is under way, and end.
 export const serve = (server, stop = async () => {}) => {

@@ -3,17 +3,24 @@ import { createServer } from 'node:http';
 import { useServer } from 'graphql-ws/use/ws';
 import { createYoga } from 'graphql-yoga';
 import { WebSocketServer } from 'ws';
-import { schema, serve, welcome } from './common.mjs';
+import { hooks, refuses, schema, serve, unauthenticated, verifyClient } from './common.mjs';
 
-const yoga = createYoga({ schema, logging: false, graphiql: { subscriptionsProtocol: 'WS' } });
+const context = ({ request }) => {
+  const authorization = request?.headers.get('authorization');
+  if (authorization && refuses('status', authorization)) throw unauthenticated({ http: { status: 401 } });
+  return { authorization };
+};
+const yoga = createYoga({ schema, context, logging: false, graphiql: { subscriptionsProtocol: 'WS' } });
 const server = createServer(yoga);
-const sockets = new WebSocketServer({ server, path: yoga.graphqlEndpoint });
+const sockets = new WebSocketServer({ server, path: yoga.graphqlEndpoint, verifyClient });
 const subscriptions = useServer(
   {
-    onConnect: (context) => welcome(context.connectionParams),
+    ...hooks,
     execute: (args) => args.rootValue.execute(args),
     subscribe: (args) => args.rootValue.subscribe(args),
     onSubscribe: async (context, _id, payload) => {
+      const refused = hooks.onSubscribe(context);
+      if (refused) return refused;
       const { schema, execute, subscribe, contextFactory, parse, validate } = yoga.getEnveloped({
         ...context,
         req: context.extra.request,
