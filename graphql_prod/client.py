@@ -753,6 +753,7 @@ class ProductionClient(GraphQLClient):
 
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        client._prod_settings = dataclasses.replace(client._prod_settings, probe=True)
         return await client.query(QUERY)
 
     async def _prod_end(self, deadline: float | None) -> None:
