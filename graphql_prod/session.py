@@ -207,6 +207,7 @@ class OwnedSession(Session):
         self._traced: Any = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
+        self._closing: asyncio.Future[None] | None = None
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
         self.sockets = 0
         self._quiet = asyncio.Event()
@@ -307,6 +308,10 @@ class OwnedSession(Session):
             await self._ended.wait()
         else:
             await self._keeper.aclose()
+
+    def close_soon(self) -> None:
+        """Begin to close it, on its own loop."""
+        self._closing = asyncio.ensure_future(self.close())
 
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""
@@ -446,7 +451,7 @@ class Sessions:
         kept = (connectors, self._owned, self._retiring, self._last, self.abandoned.tasks.copy())
         self._owned, self._retiring, self._last = {}, {}, None
         self.abandoned.tasks.clear()
-        if self._given is not None and self._given_used:
+        if isinstance(self._given, AiohttpSession | HttpxSession) and self._given_used:
             self._given = ParentsSession(self._given, self._endpoint)
         return kept
 
@@ -497,8 +502,9 @@ class Sessions:
             self._retire(owned)
             owned = None
         if owned is None:
-            for stale in [known for known in self._owned if known.is_closed()]:
-                del self._owned[stale]
+            # Another thread may open one for its own loop meanwhile.
+            for stale in [known for known in list(self._owned) if known.is_closed()]:
+                self._owned.pop(stale, None)
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
             owned = self._owned[loop] = kind(self._pool, self.wire, self._endpoint)
             if self._http_spans is not None:
@@ -540,6 +546,13 @@ class Sessions:
                 there = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
                 # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
                 await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
+            elif not session.closed and not session.loop.is_closed():
+                call_on(session.loop, session.close_soon)
+                logger.warning(
+                    "%s: a session stays open on an event loop that does not run. It is closed when that "
+                    "loop goes on; close the client while it runs.",
+                    host_of(self._endpoint),
+                )
         for task in retiring.values():
             call_on(task.get_loop(), task.cancel)
 

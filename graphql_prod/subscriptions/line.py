@@ -418,7 +418,22 @@ class Line:
                 continue
             if member.key in self.members and socket is self._socket:
                 member.subscribed, member.size = True, len(text)
-                await socket.send(text)
+                try:
+                    await socket.send(text)
+                except Exception as error:
+                    self._not_taken(error)
+                    raise
+
+    def _not_taken(self, error: Exception) -> None:
+        """A start message did not go out. Whoever reads knows why in a moment, or it never will."""
+        if self._scope is None or not self._listening:
+            return
+        self._silence = SilenceError(
+            f"did not take the message that subscribes ({type(error).__name__})",
+            "Look at the transport, or at what is between.",
+            "write",
+        )
+        self._scope.reschedule(self.loop.time() + IN_HASTE)
 
     def _unanswered(self) -> dict[str, int]:
         """How long the messages are that asked for subscriptions, where nothing has come for them."""
