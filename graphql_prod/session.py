@@ -215,8 +215,9 @@ class OwnedSession(Session):
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
             connector=KeptConnector(
-                # The gate counts requests and subscriptions are counted too: nobody waits in here.
-                limit=pool.request_connections + pool.subscriptions,
+                # The gate counts requests and subscriptions are counted too: nobody waits in here. One is for
+                # a probe, which does not wait for the gate.
+                limit=pool.request_connections + pool.subscriptions + 1,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
                 socket_factory=forks.new_socket,
