@@ -262,7 +262,7 @@ class OwnedSession(Session):
 
     def for_upgrades(self) -> aiohttp.ClientSession:
         if self._upgrading is None:
-            # Of their own: the hook against redirects would cost every call.
+            # Of their own: the hook would cost every call.
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
