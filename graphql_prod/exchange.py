@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from aiohttp.payload import BytesPayload
+from multidict import CIMultiDictProxy
 
 from graphql_prod.connector import settled
+from graphql_prod.thin_answers import bytes_of, headers_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -87,7 +89,8 @@ class AiohttpExchange(Exchange):
         response = self._response = await self._context.__aenter__()
         self.sent = True
         self.status = response.status
-        self.headers = response.headers
+        headers = getattr(response, "headers", None)
+        self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
@@ -95,11 +98,12 @@ class AiohttpExchange(Exchange):
 
     async def read(self) -> bytes:
         response, limit = self._response, self._limit
-        if limit is None or _fits(response.headers, limit):
-            self.body = await response.read()
+        if limit is None or _fits(self.headers, limit) or not _is_real(response):
+            body = await response.read()
         else:
-            self.body = await _bounded(response.content.iter_any(), limit)
-        return self.body
+            body = await _bounded(response.content.iter_any(), limit)
+        self.body = body if type(body) is bytes else bytes_of(body)
+        return body
 
 
 class GivenAiohttpExchange(AiohttpExchange):
@@ -142,7 +146,8 @@ class GivenAiohttpExchange(AiohttpExchange):
             raise StaleConnectionError
         self.sent = True
         self.status = response.status
-        self.headers = response.headers
+        headers = getattr(response, "headers", None)
+        self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
         return self
 
 
@@ -159,7 +164,7 @@ class OtherExchange(AiohttpExchange):
     async def __aenter__(self) -> AiohttpExchange:
         response = self._response = await self._context.__aenter__()
         self.status = response.status
-        self.headers = getattr(response, "headers", {})
+        self.headers = headers_of(response)
         return self
 
 
@@ -168,11 +173,18 @@ def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
 
     Else a middleware, or a test's double of the session, has made it without asking anybody.
     """
+    if not _is_real(response):
+        return False
     if response.connection is not None:
         return True
     # A hook that waits at the end of a request outlasts the connection.
     configs = getattr(session, "trace_configs", None) or ()
     return sys.version_info < (3, 12) and any(config.on_request_end for config in configs)
+
+
+def _is_real(response: object) -> bool:
+    """Whether aiohttp has made it. Asked of the type: a double may say that it is of another one."""
+    return issubclass(type(response), aiohttp.ClientResponse)
 
 
 def _fits(headers: Mapping[str, str], limit: int) -> bool:
@@ -306,9 +318,27 @@ class ShieldedExchange(Exchange):
         sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)
         self.sent = True
-        self.status = response.status_code
-        self.headers = response.headers
-        self.body = response.content
+        self.status = status_of(response)
+        self.headers = headers_of(response)
+        self.body = bytes_of(getattr(response, "content", None))
+        return response
+
+
+class OtherHttpxExchange(Exchange):
+    """For what only says that it is an httpx client, of which is known only that the stock can use it."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+
+    async def request(self, **options: Any) -> Any:
+        self.sent = None
+        response = await self._client.request(**options)
+        self.status = status_of(response)
+        self.headers = headers_of(response)
+        self.body = bytes_of(getattr(response, "content", None))
         return response
 
 

@@ -123,7 +123,7 @@ class AiohttpSocket:
 
     def _ended(self) -> SocketClosed:
         code = self._ws.close_code
-        return SocketClosed(None if code == 1006 else code, ours=True)
+        return SocketClosed(None) if code in (None, 1006) else SocketClosed(code, ours=True)
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
@@ -244,7 +244,7 @@ class StockSocket:
         protocols: Sequence[str],
         session: Any,
     ) -> StockSocket:
-        with translating():
+        with translating(), offering(session, protocols):
             response = await transport.subscribe(
                 endpoint=url, request=request, serializer=serializer, protocols=protocols, session=session
             )
