@@ -736,8 +736,10 @@ class World:
             self._answers,
             self._answers,
         ]
+        trouble = self._large  # it takes a while, so that a short run would perhaps never come to it
         while not self.over:
-            await chance.choice(kinds)(chance, chance.uniform(0.05, 1))
+            await trouble(chance, chance.uniform(0.05, 1))
+            trouble = chance.choice(kinds)
             self.done["troubles"] += 1
             await asyncio.sleep(chance.uniform(0.05, 0.6))
 

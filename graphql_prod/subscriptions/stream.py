@@ -306,7 +306,9 @@ class StreamReader:
         if mailbox.events:
             self._lost = True
             mailbox.discard()
-            mailbox.error = mailbox.error or cut_off(member.line.host)
+            error = cut_off(member.line.host)
+            # Whatever had ended it, its reader has not read all that came before.
+            error.__cause__, mailbox.error = mailbox.error, error
         self._hub.leave(self)
 
     def disown(self) -> object:
