@@ -296,7 +296,36 @@ class Carrying:
         return self._exchange.request(*args, headers={**headers, **self._headers}, **options)
 
 
-class ShieldedExchange(Exchange):
+# What names of events end with that httpcore tells its trace.
+_SENDING = ".send_request_headers.started"
+_READING = "http11.receive_response_headers."
+
+
+class HeardExchange(Exchange):
+    """For httpcore, which tells what it does.
+
+    It keeps what came in one piece with an answer, and gives it to the next request after that was written.
+    Whatever the server says to a request takes at least one round of the loop.
+    """
+
+    __slots__ = ("_waited",)
+
+    async def hear(self, event: str, told: Any) -> None:
+        """httpx's extension ``trace``."""
+        if event.endswith(_SENDING):
+            self.sent = True
+        elif event.startswith(_READING):
+            if event.endswith("started"):
+                self._waited = False
+                asyncio.get_running_loop().call_soon(self._wait)
+            elif not self._waited:
+                raise StaleConnectionError
+
+    def _wait(self) -> None:
+        self._waited = True
+
+
+class ShieldedExchange(HeardExchange):
     """For a caller's httpx client: whoever gives up abandons the request instead of cancelling it.
 
     A cancel in httpcore loses a slot of the pool for good (encode/httpcore#1093). The abandoned request
@@ -315,6 +344,7 @@ class ShieldedExchange(Exchange):
             raise SessionClosedError
         self.sent = None
         options = _with_own_query(self._client, options)
+        options.setdefault("extensions", {"trace": self.hear})
         sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)
         self.sent = True

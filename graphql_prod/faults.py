@@ -165,6 +165,7 @@ _TOO_LARGE_A_PIECE = Fault(
 )
 
 _LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_OURS = UnicodeError | SessionClosedError | UnwritableRequestError | StaleConnectionError
 _NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE, _SESSION_CLOSED)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
@@ -229,7 +230,7 @@ def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
     plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError)
-    if kind in plain or isinstance(error, UnicodeError | SessionClosedError | UnwritableRequestError):
+    if kind in plain or isinstance(error, _OURS):
         return True
     return kind.__module__.partition(".")[0] in _LIBRARIES
 
