@@ -23,8 +23,8 @@ WHOLE: tuple[Kind, ...] = ("answer", "status")
 
 # The contract's figure.
 FRESH = 30.0
-# Renewals in vain within that time, for whatever reasons of one kind; further reasons get none. Counted apart are
-# documents that were answered and are refused now: that may be an expiry, whatever else is always refused.
+# Renewals in vain within that time, for whatever reasons of one kind; further reasons get none. Counted apart
+# are documents that were answered and are refused now: that may be an expiry, whatever else is refused.
 IN_VAIN = 3
 # Of an answer, so many errors are looked at.
 ERRORS = 20
