@@ -296,7 +296,8 @@ class ProductionClient(GraphQLClient):
         :param headers: rank between the client's headers and the request's.
         :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
             this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
-            are this view's own: so each user can have their own credentials.
+            are this view's own: so each user can have their own credentials. They rank below the headers that
+            are named here or later, and above those of the client or view that this one is made of.
         :param validate: whether to validate documents against the schema.
         :raises ConfigurationError: an unknown preset, numbers that contradict one another, or a
             ``headers_provider`` that cannot be called.
@@ -311,7 +312,12 @@ class ProductionClient(GraphQLClient):
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
             auth_error_codes=now.auth_error_codes,
-            credentials=now.credentials if headers_provider is None else Credentials(headers_provider),
+            credentials=now.credentials
+            if headers_provider is None
+            else Credentials(
+                headers_provider,
+                merge(plain(self._prod.config.headers), now.headers) if now.headers else None,
+            ),
         )
         view._prod_named = self._prod_named | {
             key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None

@@ -304,7 +304,8 @@ class ProductionTransport(GraphQLTransport):
         else:
             if self._url_credentials:
                 refuse_twice(self.host, given.headers)
-            return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
+            beneath = credentials.beneath or self._static_headers
+            return request.copy(headers=provided(given.headers, request.headers, beneath)), given
         try:
             cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
             if not call.attempts:

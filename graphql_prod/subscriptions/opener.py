@@ -135,7 +135,8 @@ class Opener:
             refuse_twice(self.host, given.headers)
         self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
-        return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
+        beneath = credentials.beneath or self._ground.static_headers
+        return {**sent, **provided(given.headers, sent, beneath)}
 
     def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
         """Whether refused credentials can be exchanged for others that may be taken.
