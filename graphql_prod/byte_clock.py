@@ -78,12 +78,14 @@ class TappedResponse(aiohttp.ClientWebSocketResponse):
 def tapped_connection() -> type[ClientConnection]:
     """The class of our WebSockets over websockets."""
     from websockets.asyncio.client import ClientConnection
+    from websockets.protocol import State
 
     class TappedConnection(ClientConnection):
-        """Notes when data comes, and reads a refused upgrade as aiohttp does."""
+        """Notes when data comes; reads a refused upgrade, and ends after a close frame, as aiohttp does."""
 
         data_at = 0.0
         head: AnswerHead | None = None
+        last_moment: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.head = AnswerHead()
@@ -98,6 +100,22 @@ def tapped_connection() -> type[ClientConnection]:
                 if not data:
                     return
             super().data_received(data)
+            if self.last_moment is None and self.state is State.CLOSING:
+                self.part()
+
+        def part(self) -> None:
+            """See to it that the connection ends: until it has, whoever reads is told nothing.
+
+            Websockets leaves that to the server, for as long as nothing is sent.
+            """
+            self.last_moment = self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
+            if self.protocol.close_rcvd is not None:
+                self.transport.close()  # what it was answered is written first
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.last_moment is not None:
+                self.last_moment.cancel()
+            super().connection_lost(exc)
 
         def eof_received(self) -> None:
             if self.head is not None and (rest := self.head.end()):
