@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 from aiohttp.payload import BytesPayload
 
+from graphql_prod import bodies, garbage
+from graphql_prod.bodies import LARGE
 from graphql_prod.connector import settled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -39,10 +41,6 @@ class Exchange:
         """Whether the request was written; None where nobody can tell."""
 
 
-class ResponseTooLargeError(Exception):
-    """An answer is longer than ``max_response_bytes``, after decompression."""
-
-
 class StaleConnectionError(aiohttp.ClientConnectionError):
     """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
 
@@ -62,9 +60,11 @@ _REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
-    __slots__ = ("_context", "_limit", "_response", "_session")
+    __slots__ = ("_context", "_limit", "_response", "_session", "_values")
 
-    def __init__(self, session: aiohttp.ClientSession, limit: int | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, limit: int | None = None, values: int | None = None
+    ) -> None:
         # Not super().__init__(): one frame less on the path of every call.
         self.status = None
         self.headers = {}
@@ -72,6 +72,7 @@ class AiohttpExchange(Exchange):
         self.sent = False
         self._session = session
         self._limit = limit
+        self._values = values
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
@@ -95,14 +96,29 @@ class AiohttpExchange(Exchange):
 
     async def read(self) -> bytes:
         response, limit = self._response, self._limit
-        if limit is None or _fits(response.headers, limit):
+        if bodies.fits(response.headers, limit):
             self.body = await response.read()
         else:
-            self.body = await _bounded(response.content.iter_any(), limit)
+            asked = response.request_info.headers
+            self.body = await bodies.read(response.content.iter_any, response.headers, asked, limit)
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
         return self.body
 
 
-class GivenAiohttpExchange(AiohttpExchange):
+class UnboundedExchange(AiohttpExchange):
+    """For a session that is not ours: how much it reads, and inflates, is its owner's affair."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        self.body = await self._response.read()
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
+        return self.body
+
+
+class GivenAiohttpExchange(UnboundedExchange):
     """For a caller's aiohttp session, whose connector is its owner's affair.
 
     aiohttp gives a stray answer on a kept connection to the next request, before that was written or at once
@@ -146,7 +162,7 @@ class GivenAiohttpExchange(AiohttpExchange):
         return self
 
 
-class OtherExchange(AiohttpExchange):
+class OtherExchange(UnboundedExchange):
     """For a session of another library, of which is known only that the stock can use it."""
 
     __slots__ = ()
@@ -175,21 +191,13 @@ def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
     return sys.version_info < (3, 12) and any(config.on_request_end for config in configs)
 
 
-def _fits(headers: Mapping[str, str], limit: int) -> bool:
-    """True when the announced length is the length that will be read."""
-    length = headers.get("Content-Length")
-    return length is not None and "Content-Encoding" not in headers and int(length) <= limit
+def _before_parsing(body: bytes, values: int | None) -> None:
+    """What is due before a large body becomes objects, which happens in the same step of the loop.
 
-
-async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            raise ResponseTooLargeError
-        parts.append(chunk)
-    return b"".join(parts)
+    :raises TooManyValuesError: they would be too many.
+    """
+    bodies.require_few_values(body, values)
+    garbage.no_full_collection_in_this_step()
 
 
 class WatchedBody(BytesPayload):
@@ -235,12 +243,15 @@ def _for_httpx(headers: Mapping[str, str]) -> Mapping[str, Any]:
 class HttpxExchange(Exchange):
     """Stands in for our own httpx client, and for the response that it gives."""
 
-    __slots__ = ("_client", "_limit")
+    __slots__ = ("_client", "_limit", "_values")
 
-    def __init__(self, client: httpx.AsyncClient, limit: int | None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, limit: int | None = None, values: int | None = None
+    ) -> None:
         super().__init__()
         self._client = client
         self._limit = limit
+        self._values = values
 
     @property
     def content(self) -> bytes:
@@ -263,12 +274,15 @@ class HttpxExchange(Exchange):
             self.body = await self._read(response)
         finally:
             await response.aclose()
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
         return self
 
     async def _read(self, response: httpx.Response) -> bytes:
-        if self._limit is None or _fits(response.headers, self._limit):
+        if bodies.fits(response.headers, self._limit):
             return await response.aread()
-        return await _bounded(response.aiter_bytes(), self._limit)
+        asked = response.request.headers
+        return await bodies.read(response.aiter_raw, response.headers, asked, self._limit)
 
 
 class Carrying:
@@ -309,6 +323,8 @@ class ShieldedExchange(Exchange):
         self.status = response.status_code
         self.headers = response.headers
         self.body = response.content
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
         return response
 
 
