@@ -15,11 +15,13 @@ import aiohttp
 from aiohttp.payload import BytesPayload
 from multidict import CIMultiDictProxy
 
+from graphql_prod import bodies, garbage
+from graphql_prod.bodies import LARGE
 from graphql_prod.connector import settled
 from graphql_prod.thin_answers import bytes_of, headers_of, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -41,10 +43,6 @@ class Exchange:
         """Whether the request was written; None where nobody can tell."""
 
 
-class ResponseTooLargeError(Exception):
-    """An answer is longer than ``max_response_bytes``, after decompression."""
-
-
 class StaleConnectionError(aiohttp.ClientConnectionError):
     """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
 
@@ -64,9 +62,11 @@ _REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
-    __slots__ = ("_context", "_limit", "_response", "_session")
+    __slots__ = ("_context", "_limit", "_response", "_session", "_values")
 
-    def __init__(self, session: aiohttp.ClientSession, limit: int | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, limit: int | None = None, values: int | None = None
+    ) -> None:
         # Not super().__init__(): one frame less on the path of every call.
         self.status = None
         self.headers = {}
@@ -74,6 +74,7 @@ class AiohttpExchange(Exchange):
         self.sent = False
         self._session = session
         self._limit = limit
+        self._values = values
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
@@ -98,15 +99,30 @@ class AiohttpExchange(Exchange):
 
     async def read(self) -> bytes:
         response, limit = self._response, self._limit
-        if limit is None or _fits(self.headers, limit) or not _is_real(response):
-            body = await response.read()
+        if bodies.fits(response.headers, limit):
+            self.body = await response.read()
         else:
-            body = await _bounded(response.content.iter_any(), limit)
+            asked = response.request_info.headers
+            self.body = await bodies.read(response.content.iter_any, response.headers, asked, limit)
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
+        return self.body
+
+
+class UnboundedExchange(AiohttpExchange):
+    """For a session that is not ours: how much it reads, and inflates, is its owner's affair."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        body = await self._response.read()
         self.body = body if type(body) is bytes else bytes_of(body)
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
         return body
 
 
-class GivenAiohttpExchange(AiohttpExchange):
+class GivenAiohttpExchange(UnboundedExchange):
     """For a caller's aiohttp session, whose connector is its owner's affair.
 
     aiohttp gives a stray answer on a kept connection to the next request, before that was written or at once
@@ -151,7 +167,7 @@ class GivenAiohttpExchange(AiohttpExchange):
         return self
 
 
-class OtherExchange(AiohttpExchange):
+class OtherExchange(UnboundedExchange):
     """For a session of another library, of which is known only that the stock can use it."""
 
     __slots__ = ()
@@ -187,21 +203,13 @@ def _is_real(response: object) -> bool:
     return issubclass(type(response), aiohttp.ClientResponse)
 
 
-def _fits(headers: Mapping[str, str], limit: int) -> bool:
-    """True when the announced length is the length that will be read."""
-    length = headers.get("Content-Length")
-    return length is not None and "Content-Encoding" not in headers and int(length) <= limit
+def _before_parsing(body: bytes, values: int | None) -> None:
+    """What is due before a large body becomes objects, which happens in the same step of the loop.
 
-
-async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            raise ResponseTooLargeError
-        parts.append(chunk)
-    return b"".join(parts)
+    :raises TooManyValuesError: they would be too many.
+    """
+    bodies.require_few_values(body, values)
+    garbage.no_full_collection_in_this_step()
 
 
 class WatchedBody(BytesPayload):
@@ -247,12 +255,15 @@ def _for_httpx(headers: Mapping[str, str]) -> Mapping[str, Any]:
 class HttpxExchange(Exchange):
     """Stands in for our own httpx client, and for the response that it gives."""
 
-    __slots__ = ("_client", "_limit")
+    __slots__ = ("_client", "_limit", "_values")
 
-    def __init__(self, client: httpx.AsyncClient, limit: int | None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, limit: int | None = None, values: int | None = None
+    ) -> None:
         super().__init__()
         self._client = client
         self._limit = limit
+        self._values = values
 
     @property
     def content(self) -> bytes:
@@ -275,12 +286,15 @@ class HttpxExchange(Exchange):
             self.body = await self._read(response)
         finally:
             await response.aclose()
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
         return self
 
     async def _read(self, response: httpx.Response) -> bytes:
-        if self._limit is None or _fits(response.headers, self._limit):
+        if bodies.fits(response.headers, self._limit):
             return await response.aread()
-        return await _bounded(response.aiter_bytes(), self._limit)
+        asked = response.request.headers
+        return await bodies.read(response.aiter_raw, response.headers, asked, self._limit)
 
 
 class Carrying:
@@ -351,6 +365,8 @@ class ShieldedExchange(HeardExchange):
         self.status = status_of(response)
         self.headers = headers_of(response)
         self.body = bytes_of(getattr(response, "content", None))
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
         return response
 
 

@@ -248,6 +248,7 @@ class OwnedSession(Session):
             trust_env=wire.trust_env,
             max_line_size=LINE,
             max_field_size=LINE,
+            auto_decompress=False,  # it is done within our limit
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
@@ -287,6 +288,7 @@ class OwnedSession(Session):
             proxy=self.wire.proxy,
             max_line_size=LINE,
             max_field_size=LINE,
+            auto_decompress=False,
             **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
@@ -371,12 +373,14 @@ class OwnedAiohttp(OwnedSession):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.http, self.wire.max_response_bytes)
+        return AiohttpExchange(self.http, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
-        return AiohttpExchange(self._for_traces(self._http_spans), self.wire.max_response_bytes)
+        return AiohttpExchange(
+            self._for_traces(self._http_spans), self.wire.max_response_bytes, self.wire.max_response_values
+        )
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         limits = _aiohttp_limits(timeout, frozenset(TimeoutPolicy.model_fields))
@@ -418,14 +422,14 @@ class OwnedHttpx(OwnedSession):
         return client
 
     def exchange(self) -> Exchange:
-        return HttpxExchange(self.client, self.wire.max_response_bytes)
+        return HttpxExchange(self.client, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
         if self._traced_client is None:
             self._traced_client = self._over(self._for_traces(self._http_spans))
-        return HttpxExchange(self._traced_client, self.wire.max_response_bytes)
+        return HttpxExchange(self._traced_client, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx

@@ -49,6 +49,7 @@ class Opener:
         "_unused",
         "changed",
         "host",
+        "max_values",
         "protocols",
         "proven",
         "renewable",
@@ -62,6 +63,7 @@ class Opener:
         self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
         self._ground = ground
+        self.max_values = ground.wire.max_response_values
         self._credentials = wish.credentials
         self._endpoint = wish.endpoint
         self._request = wish.request
