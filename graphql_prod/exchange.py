@@ -99,14 +99,15 @@ class AiohttpExchange(Exchange):
 
     async def read(self) -> bytes:
         response, limit = self._response, self._limit
-        if bodies.fits(response.headers, limit):
-            self.body = await response.read()
+        if bodies.fits(self.headers, limit) or not _is_real(response):
+            body = await response.read()
         else:
             asked = response.request_info.headers
-            self.body = await bodies.read(response.content.iter_any, response.headers, asked, limit)
+            body = await bodies.read(response.content.iter_any, response.headers, asked, limit)
+        self.body = body if type(body) is bytes else bytes_of(body)
         if len(self.body) > LARGE:
             _before_parsing(self.body, self._values)
-        return self.body
+        return body
 
 
 class UnboundedExchange(AiohttpExchange):
