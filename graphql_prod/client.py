@@ -167,6 +167,8 @@ class ProductionClient(GraphQLClient):
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
+        # Looked up when it is needed: programs put methods of their own in the place of ours.
+        lifecycle.closing, lifecycle.ending = lambda: self.close(), self._prod_end
         lifecycle.hub = hub
         self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
@@ -697,8 +699,12 @@ class ProductionClient(GraphQLClient):
         return await self._prod.lifecycle.shutdown(deadline)
 
     async def close(self) -> None:
-        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out."""
-        await self._prod.lifecycle.close()
+        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out.
+
+        Leaving ``async with`` and ``transport.close()`` call it, a subclass's own too. Signals and a
+        :class:`ShutdownCoordinator` call a subclass's own, else :meth:`shutdown`.
+        """
+        await self._prod.lifecycle.close(self.shutdown)
 
     @overload
     def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
@@ -738,17 +744,25 @@ class ProductionClient(GraphQLClient):
         return self
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is None:
-            await self.close()
-        else:
-            await self._prod.lifecycle.close(deadline=0)
+        if exc_type is not None:
+            self._prod.lifecycle.limit(0.0)
+        await self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        client._prod_settings = dataclasses.replace(client._prod_settings, probe=True)
         return await client.query(QUERY)
+
+    async def _prod_end(self, deadline: float | None) -> None:
+        """The way to the end that a program has made its own."""
+        if "close" in self.__dict__ or type(self).close is not _CLOSE:
+            await self.close()
+        else:
+            with self._prod.lifecycle.inside("shutdown"):
+                await self.shutdown(deadline)
 
     def _with(self, credentials: Credentials | None) -> Self:
         """This client, or a view of it that has other credentials."""
@@ -793,4 +807,5 @@ class ProductionClient(GraphQLClient):
         return prepared(request, own)
 
 
+_CLOSE = ProductionClient.close
 _GET_SCHEMA = ProductionClient.get_schema

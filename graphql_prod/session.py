@@ -27,6 +27,7 @@ from graphql_prod.exchange import (
     GivenAiohttpExchange,
     HttpxExchange,
     OtherExchange,
+    OtherHttpxExchange,
     ShieldedExchange,
     WatchedBody,
 )
@@ -146,6 +147,23 @@ class OtherSession(Session):
         return {}
 
 
+class OtherHttpxSession(Session):
+    """A test's double of an httpx client, likewise."""
+
+    backend: Backend = "httpx"
+
+    def __init__(self, client: Any, endpoint: str) -> None:
+        super().__init__()
+        self._client = client
+        self.stock = HttpxTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return OtherHttpxExchange(self._client)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        return {}
+
+
 class HttpxSession(Session):
     """A caller's httpx client: its own limits hold unless one was named, and nothing on it is cancelled."""
 
@@ -215,8 +233,9 @@ class OwnedSession(Session):
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
             connector=KeptConnector(
-                # The gate counts requests and subscriptions are counted too: nobody waits in here.
-                limit=pool.request_connections + pool.subscriptions,
+                # The gate counts requests and subscriptions are counted too: nobody waits in here. One is for
+                # a probe, which does not wait for the gate.
+                limit=pool.request_connections + pool.subscriptions + 1,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
                 socket_factory=forks.new_socket,
@@ -244,7 +263,7 @@ class OwnedSession(Session):
 
     def for_upgrades(self) -> aiohttp.ClientSession:
         if self._upgrading is None:
-            # Of their own: the hook against redirects would cost every call.
+            # Of their own: the hook would cost every call.
             self._upgrading = self._beside([one_attempt()], ws_response_class=TappedResponse)
         return self._upgrading
 
@@ -465,9 +484,13 @@ class Sessions:
     def wrap(self, session: GraphQLSession) -> Session:
         """A session of a caller's."""
         httpx = sys.modules.get("httpx")
+        other: type[OtherSession | OtherHttpxSession] = OtherSession
+        # Doubles with a specification say that they are of its class, and have none of its values.
         if httpx is not None and isinstance(session, httpx.AsyncClient):
-            return HttpxSession(session, self._endpoint, self.abandoned)
-        if isinstance(session, aiohttp.ClientSession):
+            if isinstance(session.timeout, httpx.Timeout):
+                return HttpxSession(session, self._endpoint, self.abandoned)
+            other = OtherHttpxSession
+        elif isinstance(session, aiohttp.ClientSession) and isinstance(session.trace_configs, list):
             return AiohttpSession(session, self._endpoint)
         name = _usable(session)
         if not self._warned:
@@ -479,7 +502,7 @@ class Sessions:
                 host_of(self._endpoint),
                 name,
             )
-        return OtherSession(session, self._endpoint)
+        return other(session, self._endpoint)
 
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
