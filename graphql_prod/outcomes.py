@@ -254,8 +254,14 @@ def _of_status(
         status,
         retry_after=wait,
         error=translated,
-        unread=not response.json and b'"data"' in exchange.body,
+        unread=not response.json and _may_hold_data(exchange.body),
     )
+
+
+def _may_hold_data(body: bytes) -> bool:
+    """Whether a body that nobody could read may be an answer with data: in UTF-16 too, or with escapes."""
+    text = body.replace(b"\0", b"")
+    return b'"data"' in text or b"\\u00" in text
 
 
 def _status_text(
