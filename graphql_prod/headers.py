@@ -17,6 +17,9 @@ _is_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 # aiohttp and websockets carry Latin-1 beyond ASCII as UTF-8, and so do we over httpx.
 _is_value = re.compile(r"[\t\x20-\x7e\xa0-\xff]*").fullmatch
 
+# With one that is wrong, a part of the body is another request, or the request never ends.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
 # What the stock client sends unless told otherwise.
 STOCK_HEADERS = {
     "Content-Type": "application/json",
@@ -33,6 +36,8 @@ def problems(headers: Mapping[Any, Any], taken: bool = False) -> Iterable[tuple[
     for name, value in headers.items():
         if not isinstance(name, str) or not _is_name(name):
             yield _shown(name), _wrong_name(name)
+        elif name.lower() in _FRAMING:
+            yield name, "is made by the HTTP library, of the body; leave it out"
         elif wrong := _wrong_value(value):
             yield name, wrong
         elif taken and name.lower() == "authorization":
@@ -40,7 +45,7 @@ def problems(headers: Mapping[Any, Any], taken: bool = False) -> Iterable[tuple[
 
 
 def texts(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The same, in plain texts: libraries write a subclass (aiohttp's ``istr``, an enumeration) each its way."""
+    """The same, in plain texts: libraries write a subclass (``istr``, an enumeration) each its way."""
     for name, value in headers.items():
         if type(name) is not str or type(value) is not str:
             return {str.__str__(name): str.__str__(value) for name, value in headers.items()}

@@ -49,6 +49,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "name beyond ASCII": ({"X-Ü": SECRET}, "X-"),
     "name that is no text": ({5: SECRET}, "int"),
     "list": ([("X-User", SECRET)], "list"),
+    "length": ({"content-length": SECRET}, "content-length"),
+    "coding": ({"Transfer-Encoding": SECRET}, "Transfer-Encoding"),
 }
 
 
