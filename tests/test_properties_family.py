@@ -68,7 +68,7 @@ def server(reply: Reply) -> Iterator[RawServer]:
         yield server
 
 
-def ends(error: BaseException, client: ProductionClient, *, sent: bool) -> None:
+def ends(error: BaseException, config: ProductionConfig, *, sent: bool) -> None:
     """The rules."""
     if isinstance(error, GraphQLSyntaxError):
         event("syntax")
@@ -76,7 +76,7 @@ def ends(error: BaseException, client: ProductionClient, *, sent: bool) -> None:
     assert isinstance(error, GraphQLClientException), repr(error)
     event(type(error).__name__)
     text = str(error)
-    policy, limits = client.config.retry, client.config.timeout
+    policy, limits = config.retry, config.timeout
     assert isinstance(policy, RetryPolicy)
     assert SECRET not in "".join(traceback.format_exception(error))
     assert text.replace("\n", "").isprintable()
@@ -93,12 +93,13 @@ def ends(error: BaseException, client: ProductionClient, *, sent: bool) -> None:
 
 async def _asked(
     kind: Kind, url: str, ask: Callable[[ProductionClient], Awaitable[Any]], **arguments: Any
-) -> tuple[BaseException, ProductionClient] | None:
-    async with client_of(kind, url, **arguments) as client:
-        try:
+) -> tuple[BaseException, ProductionConfig] | None:
+    config = arguments["config"]
+    try:
+        async with client_of(kind, url, **arguments) as client:
             await ask(client)
-        except Exception as error:  # noqa: BLE001 -- that it is of the family is the question
-            return error, client
+    except Exception as error:  # noqa: BLE001 -- that it is of the family is the question
+        return error, config
     return None
 
 
@@ -164,10 +165,7 @@ def test_headers(kind: Kind, server: RawServer, reply: Reply, headers: Any, plac
     }
     ask = asks.get(place, lambda client: client.query(QUERY, method=method))
     config = ProductionConfig(retry=RetryPolicy(attempts=1), timeout=TimeoutPolicy(total=5))
-    try:
-        hold(kind, server, ask, config=config, **arguments.get(place, {}))
-    except GraphQLClientException as error:  # of the constructor
-        assert SECRET not in "".join(traceback.format_exception(error))
+    hold(kind, server, ask, config=config, **arguments.get(place, {}))
 
 
 # --- variables ------------------------------------------------------------------------------------
@@ -249,10 +247,7 @@ endpoints = st.builds(
 def test_endpoints(kind: Kind, server: RawServer, url: str, document: str, method: str) -> None:
     """Whatever is given as an endpoint. None of them is one that answers."""
     config = ProductionConfig(retry=RetryPolicy(attempts=1), timeout=TimeoutPolicy(total=1))
-    try:
-        hold(kind, server, lambda client: client.query(document, method=method), url=url, config=config)
-    except GraphQLClientException:  # of the constructor
-        event("refused")
+    hold(kind, server, lambda client: client.query(document, method=method), url=url, config=config)
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import httpx
 import pytest
-from aiohttp import hdrs
-from multidict import CIMultiDict
 from aiographql.client import GraphQLClientException, GraphQLRequest
 from aiographql.client.serializer import DefaultSerializer
+from aiohttp import hdrs
+from multidict import CIMultiDict
 from raw_http import KINDS, MUTATION, QUERY, RawServer, answer, client_of
 
 from graphql_prod import ConfigurationError, ProductionClient, ProductionConfig, TransportError
@@ -205,7 +205,7 @@ async def test_sendable(server: RawServer, kind: Kind) -> None:
     assert sent["x!#$%&'*+.^_`|~"] == "1"
 
 
-class Level(str, enum.Enum):
+class Level(str, enum.Enum):  # noqa: UP042 -- a StrEnum shows what it holds
     """A text that libraries write each its way."""
 
     HIGH = "high"
