@@ -119,11 +119,7 @@ class AiohttpSocket:
             elif isinstance(frame.data, aiohttp.WebSocketError):
                 raise SocketClosed(frame.data.code, str(frame.data), ours=True)
             else:
-                raise self._ended()
-
-    def _ended(self) -> SocketClosed:
-        code = self._ws.close_code
-        return SocketClosed(None if code == 1006 else code, ours=True)
+                raise SocketClosed(None)  # no close frame came, whatever code aiohttp has for that
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
