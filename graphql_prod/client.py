@@ -167,6 +167,8 @@ class ProductionClient(GraphQLClient):
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
+        # Looked up when it is needed: programs put methods of their own in the place of ours.
+        lifecycle.closing, lifecycle.ending = lambda: self.close(), self._prod_end
         lifecycle.hub = hub
         self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
@@ -294,13 +296,14 @@ class ProductionClient(GraphQLClient):
         :param headers: rank between the client's headers and the request's.
         :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
             this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
-            are this view's own: so each user can have their own credentials.
+            are this view's own: so each user can have their own credentials. They rank below the headers that
+            are named here or later, and above those of the client or view that this one is made of.
         :param validate: whether to validate documents against the schema.
         :raises ConfigurationError: an unknown preset, numbers that contradict one another, or a
             ``headers_provider`` that cannot be called.
         """
         now = self._prod_settings
-        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
+        headers = checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -309,7 +312,12 @@ class ProductionClient(GraphQLClient):
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
             auth_error_codes=now.auth_error_codes,
-            credentials=now.credentials if headers_provider is None else Credentials(headers_provider),
+            credentials=now.credentials
+            if headers_provider is None
+            else Credentials(
+                headers_provider,
+                merge(plain(self._prod.config.headers), now.headers) if now.headers else None,
+            ),
         )
         view._prod_named = self._prod_named | {
             key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
@@ -418,9 +426,10 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLIntrospectionException: the server refuses, or says nothing that makes a schema.
         :raises GraphQLClientException: what :meth:`query` raises.
         """
+        checked = checked_headers(headers, "headers of the introspection", taken=self._prod.url_credentials)
         failure = None
         try:
-            answer = await self.query(introspection(headers))
+            answer = await self.query(introspection(checked))
             return await self._prod.schemas.built(answer)
         except BaseException as error:
             failure = error
@@ -475,8 +484,8 @@ class ProductionClient(GraphQLClient):
                 schema = await schemas.theirs(partial(self.get_schema, headers=headers), strict=force)
                 if schema is None:
                     return
-            headers = self._over_the_views(headers)
-        await schemas.check(request.query, schema, headers, self._settings_of(request, None), strict=force)
+        given = headers if schema is not None else self._over_the_views(headers)
+        await schemas.check(request.query, schema, given, self._settings_of(request, None), strict=force)
 
     async def subscribe(
         self,
@@ -697,8 +706,12 @@ class ProductionClient(GraphQLClient):
         return await self._prod.lifecycle.shutdown(deadline)
 
     async def close(self) -> None:
-        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out."""
-        await self._prod.lifecycle.close()
+        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out.
+
+        Leaving ``async with`` and ``transport.close()`` call it, a subclass's own too. Signals and a
+        :class:`ShutdownCoordinator` call a subclass's own, else :meth:`shutdown`.
+        """
+        await self._prod.lifecycle.close(self.shutdown)
 
     @overload
     def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
@@ -738,17 +751,25 @@ class ProductionClient(GraphQLClient):
         return self
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is None:
-            await self.close()
-        else:
-            await self._prod.lifecycle.close(deadline=0)
+        if exc_type is not None:
+            self._prod.lifecycle.limit(0.0)
+        await self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        client._prod_settings = dataclasses.replace(client._prod_settings, probe=True)
         return await client.query(QUERY)
+
+    async def _prod_end(self, deadline: float | None) -> None:
+        """The way to the end that a program has made its own."""
+        if "close" in self.__dict__ or type(self).close is not _CLOSE:
+            await self.close()
+        else:
+            with self._prod.lifecycle.inside("shutdown"):
+                await self.shutdown(deadline)
 
     def _with(self, credentials: Credentials | None) -> Self:
         """This client, or a view of it that has other credentials."""
@@ -771,9 +792,10 @@ class ProductionClient(GraphQLClient):
             self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}
         )
 
-    def _over_the_views(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+    def _over_the_views(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         view = self._prod_settings.headers
-        return layered(view, headers or {}, self._prod.header_names) if view else headers
+        given = checked_headers(headers, "headers of the introspection", taken=self._prod.url_credentials)
+        return layered(view, given or {}, self._prod.header_names) if view else given
 
     def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
         """The request with what the call itself names: the view's headers under the request's under these.
@@ -785,12 +807,13 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
-            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
-            own = layered(own, request.headers, names)
+            given = checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
+            own = layered(own, given, names)
         if headers:
-            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
+            headers = checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
         return prepared(request, own)
 
 
+_CLOSE = ProductionClient.close
 _GET_SCHEMA = ProductionClient.get_schema

@@ -15,7 +15,7 @@ from opentelemetry import context as telemetry
 from opentelemetry import trace
 
 from graphql_prod.errors import ConfigurationError, TransportError
-from graphql_prod.headers import TWICE, problems
+from graphql_prod.headers import TWICE, problems, texts
 from graphql_prod.renewals import Renewals
 
 Headers = Mapping[str, str]
@@ -33,6 +33,9 @@ class Given(NamedTuple):
 
     headers: Headers
     generation: int
+
+    def __repr__(self) -> str:
+        return f"<Given headers={list(self.headers)} generation={self.generation}>"
 
 
 class ProviderError(Exception):
@@ -125,9 +128,10 @@ class Credentials:
     :ivar generation: counts renewals. An attempt that was refused with an older generation asks plainly:
         somebody else's renewal came in between, and one is enough for all.
     :ivar renewals: those that did not help.
+    :ivar beneath: headers of the view that the provider was given to: they rank below what it gives.
     """
 
-    def __init__(self, provider: HeadersProvider) -> None:
+    def __init__(self, provider: HeadersProvider, beneath: Headers | None = None) -> None:
         if not callable(provider):
             raise ConfigurationError(
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
@@ -140,6 +144,7 @@ class Credentials:
         self.is_async = _is_async(provider)
         self.generation = 0
         self.renewals = Renewals()
+        self.beneath = beneath
         self.latest: Headers = {}
         """What it gave last, for whoever must not show it."""
 
@@ -354,9 +359,9 @@ def _checked(headers: object) -> Headers:
         wrong = f"no headers, but {type(headers).__name__}"
         raise ProviderError(wrong) from TypeError(wrong)
     if found := "; ".join(f"'{name}', which {wrong}" for name, wrong in problems(headers)):
-        texts = all(isinstance(part, str) for pair in headers.items() for part in pair)
-        raise ProviderError(found) from (ValueError if texts else TypeError)(found)
-    return headers
+        written = all(isinstance(part, str) for pair in headers.items() for part in pair)
+        raise ProviderError(found) from (ValueError if written else TypeError)(found)
+    return texts(headers)
 
 
 def refuse_twice(host: str, headers: Headers) -> None:

@@ -1,7 +1,7 @@
-"""WebSocket upgrades of our own sessions: with our TLS and proxy, and never redirected.
+"""WebSocket upgrades: with our TLS and proxy, and never redirected.
 
 Both libraries follow redirects of an upgrade; aiohttp takes headers and the ``connection_init`` credentials
-along to whatever host the redirect names.
+along to whatever host the redirect names (see ``subscriptions.offer``).
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ def refused_redirect(url: str, location: str) -> TransportError:
 
 
 def one_attempt() -> aiohttp.TraceConfig:
-    """Ends an upgrade over aiohttp that is redirected, before anything is sent to the target.
+    """Ends an upgrade over aiohttp whose connection broke.
 
-    And one whose connection broke: aiohttp would open a second one at once, and the waits between attempts
-    are our affair.
+    aiohttp would open a second one at once, and the waits between attempts are our affair.
     """
     trace = aiohttp.TraceConfig()
 
@@ -55,13 +54,7 @@ def one_attempt() -> aiohttp.TraceConfig:
             raise aiohttp.ServerDisconnectedError
         upgrade.connections = 1
 
-    async def refuse(_: object, __: object, redirected: aiohttp.TraceRequestRedirectParams) -> None:
-        redirected.response.close()
-        location = redirected.response.headers.get("Location", "")
-        raise refused_redirect(str(redirected.url), location)
-
     trace.on_connection_create_start.append(count)
-    trace.on_request_redirect.append(refuse)
     trace.freeze()
     return trace
 

@@ -119,7 +119,11 @@ class AiohttpSocket:
             elif isinstance(frame.data, aiohttp.WebSocketError):
                 raise SocketClosed(frame.data.code, str(frame.data), ours=True)
             else:
-                raise SocketClosed(None)  # no close frame came, whatever code aiohttp has for that
+                raise self._ended()
+
+    def _ended(self) -> SocketClosed:
+        code = self._ws.close_code
+        return SocketClosed(None) if code in (None, 1006) else SocketClosed(code, ours=True)
 
     async def send(self, text: str) -> None:
         await self._ws.send_str(text)
@@ -171,6 +175,8 @@ class WebsocketsSocket:
             "ping_interval": None,
             # aiohttp offers none either; its state would take more memory than all the rest.
             "compression": None,
+            # Messages that it reads ahead, each of which may be as large as our limit.
+            "max_queue": 1,
         }
         proxy = upgrade_proxy(wire, url, socks=True)
         with translating(proxied=proxy is not None):
@@ -240,7 +246,7 @@ class StockSocket:
         protocols: Sequence[str],
         session: Any,
     ) -> StockSocket:
-        with translating():
+        with translating(), offering(session, protocols):
             response = await transport.subscribe(
                 endpoint=url, request=request, serializer=serializer, protocols=protocols, session=session
             )
