@@ -349,6 +349,8 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
                 "Check the credentials and what they allow, the endpoint's path, and that the proxy before "
                 "the server lets WebSocket upgrades through."
             )
+    elif status == 407:
+        hint = "Check the user and the password for the proxy."
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
