@@ -1,4 +1,6 @@
-"""When bytes last came over a WebSocket: a large message on a slow link is no silence.
+"""What passes beneath a WebSocket: when bytes last came, and what they make the library send.
+
+A large message on a slow link is no silence.
 
 websockets and our own aiohttp sessions are told by the transport, a caller's aiohttp session by the
 operating system where that is Linux.
@@ -74,15 +76,26 @@ class TappedResponse(aiohttp.ClientWebSocketResponse):
             transport.set_protocol(self.tap)
 
 
+# Bytes of pongs that the other side does not read: eight thousand of them, which is days of usual pings.
+MOST_UNREAD = 1024 * 1024
+
+
 @cache
 def tapped_connection() -> type[ClientConnection]:
     """The class of our WebSockets over websockets."""
     from websockets.asyncio.client import ClientConnection
 
     class TappedConnection(ClientConnection):
-        """Notes when data comes, and reads a refused upgrade as aiohttp does."""
+        """Notes when data comes, and reads a refused upgrade as aiohttp does.
+
+        The library answers pings itself, whether the other side reads the answers or not.
+
+        :ivar unread: whether the connection was given up since it did not.
+        """
 
         data_at = 0.0
+        unread = False
+        _owed = 0
         head: AnswerHead | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,7 +110,18 @@ def tapped_connection() -> type[ClientConnection]:
                     self.head = None
                 if not data:
                     return
+            before = self.transport.get_write_buffer_size()
             super().data_received(data)
+            self._count(before)
+
+        def _count(self, before: int) -> None:
+            """Of what waits to be written, how much was written in answer to what came."""
+            waiting = self.transport.get_write_buffer_size()
+            if waiting:
+                self._owed = min(self._owed, before) + max(0, waiting - before)
+                if self._owed > MOST_UNREAD:
+                    self.unread = True
+                    self.transport.abort()
 
         def eof_received(self) -> None:
             if self.head is not None and (rest := self.head.end()):
