@@ -84,9 +84,10 @@ MOST_UNREAD = 1024 * 1024
 def tapped_connection() -> type[ClientConnection]:
     """The class of our WebSockets over websockets."""
     from websockets.asyncio.client import ClientConnection
+    from websockets.protocol import State
 
     class TappedConnection(ClientConnection):
-        """Notes when data comes, and reads a refused upgrade as aiohttp does.
+        """Notes when data comes; reads a refused upgrade, and ends after a close frame, as aiohttp does.
 
         The library answers pings itself, whether the other side reads the answers or not.
 
@@ -97,6 +98,7 @@ def tapped_connection() -> type[ClientConnection]:
         unread = False
         _owed = 0
         head: AnswerHead | None = None
+        last_moment: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.head = AnswerHead()
@@ -113,6 +115,8 @@ def tapped_connection() -> type[ClientConnection]:
             before = self.transport.get_write_buffer_size()
             super().data_received(data)
             self._count(before)
+            if self.last_moment is None and self.state is State.CLOSING:
+                self.part()
 
         def _count(self, before: int) -> None:
             """Of what waits to be written, how much was written in answer to what came."""
@@ -122,6 +126,20 @@ def tapped_connection() -> type[ClientConnection]:
                 if self._owed > MOST_UNREAD:
                     self.unread = True
                     self.transport.abort()
+
+        def part(self) -> None:
+            """See to it that the connection ends: until it has, whoever reads is told nothing.
+
+            Websockets leaves that to the server, for as long as nothing is sent.
+            """
+            self.last_moment = self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
+            if self.protocol.close_rcvd is not None:
+                self.transport.close()  # what it was answered is written first
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.last_moment is not None:
+                self.last_moment.cancel()
+            super().connection_lost(exc)
 
         def eof_received(self) -> None:
             if self.head is not None and (rest := self.head.end()):

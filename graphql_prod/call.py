@@ -42,6 +42,8 @@ class CallSettings:
     validate: bool | None = None
     auth_error_codes: frozenset[str] = frozenset()
     credentials: Credentials | None = None
+    probe: bool = False
+    """Whether it looks into readiness, and so waits for no slot of ours: that says nothing of the server."""
 
 
 class Call:

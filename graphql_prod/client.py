@@ -167,6 +167,8 @@ class ProductionClient(GraphQLClient):
         )
         lifecycle.abandoned = sessions.abandoned.tasks
         lifecycle.release = self._prod.release
+        # Looked up when it is needed: programs put methods of their own in the place of ours.
+        lifecycle.closing, lifecycle.ending = lambda: self.close(), self._prod_end
         lifecycle.hub = hub
         self._prod.transport.observer = observer
         lifecycle.probe = Probe(config.health, lifecycle, self._probed)
@@ -294,7 +296,8 @@ class ProductionClient(GraphQLClient):
         :param headers: rank between the client's headers and the request's.
         :param headers_provider: in place of the client's, for queries, subscriptions and introspection of
             this view and of its views. Its headers, its renewals and the sockets that its subscriptions share
-            are this view's own: so each user can have their own credentials.
+            are this view's own: so each user can have their own credentials. They rank below the headers that
+            are named here or later, and above those of the client or view that this one is made of.
         :param validate: whether to validate documents against the schema.
         :raises ConfigurationError: an unknown preset, numbers that contradict one another, or a
             ``headers_provider`` that cannot be called.
@@ -309,7 +312,12 @@ class ProductionClient(GraphQLClient):
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
             auth_error_codes=now.auth_error_codes,
-            credentials=now.credentials if headers_provider is None else Credentials(headers_provider),
+            credentials=now.credentials
+            if headers_provider is None
+            else Credentials(
+                headers_provider,
+                merge(plain(self._prod.config.headers), now.headers) if now.headers else None,
+            ),
         )
         view._prod_named = self._prod_named | {
             key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
@@ -697,8 +705,12 @@ class ProductionClient(GraphQLClient):
         return await self._prod.lifecycle.shutdown(deadline)
 
     async def close(self) -> None:
-        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out."""
-        await self._prod.lifecycle.close()
+        """:meth:`shutdown` without the report; what closing a transport of yours raises comes out.
+
+        Leaving ``async with`` and ``transport.close()`` call it, a subclass's own too. Signals and a
+        :class:`ShutdownCoordinator` call a subclass's own, else :meth:`shutdown`.
+        """
+        await self._prod.lifecycle.close(self.shutdown)
 
     @overload
     def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
@@ -738,17 +750,25 @@ class ProductionClient(GraphQLClient):
         return self
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is None:
-            await self.close()
-        else:
-            await self._prod.lifecycle.close(deadline=0)
+        if exc_type is not None:
+            self._prod.lifecycle.limit(0.0)
+        await self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        client._prod_settings = dataclasses.replace(client._prod_settings, probe=True)
         return await client.query(QUERY)
+
+    async def _prod_end(self, deadline: float | None) -> None:
+        """The way to the end that a program has made its own."""
+        if "close" in self.__dict__ or type(self).close is not _CLOSE:
+            await self.close()
+        else:
+            with self._prod.lifecycle.inside("shutdown"):
+                await self.shutdown(deadline)
 
     def _with(self, credentials: Credentials | None) -> Self:
         """This client, or a view of it that has other credentials."""
@@ -793,4 +813,5 @@ class ProductionClient(GraphQLClient):
         return prepared(request, own)
 
 
+_CLOSE = ProductionClient.close
 _GET_SCHEMA = ProductionClient.get_schema

@@ -23,7 +23,7 @@ from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
 from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
-from graphql_prod.wire import MAX_RESPONSE_BYTES, TlsPolicy, Wire
+from graphql_prod.wire import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, TlsPolicy, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,6 +72,9 @@ class ProductionConfig(_SchemaSetting):
     :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
     :param max_response_bytes: what our own sessions read of an answer at most, after decompression.
         None means no limit.
+    :param max_response_values: how many ``,`` ``[`` and ``{`` an answer to our own sessions, or an event, may
+        hold if it is over 1 MiB after decompression, those in strings counted too: about as many as it has
+        values. A text that is small can be huge as objects. None means no limit.
     :param auth_error_codes: ``extensions.code`` values that mean the credentials were refused, so that the
         ``headers_provider`` is asked for new ones.
     :param operations: settings of single operations, by name.
@@ -94,6 +97,7 @@ class ProductionConfig(_SchemaSetting):
     proxy: str | None = None
     trust_env: bool = False
     max_response_bytes: Annotated[int, Number, Field(ge=1)] | None = MAX_RESPONSE_BYTES
+    max_response_values: Annotated[int, Number, Field(ge=1)] | None = MAX_RESPONSE_VALUES
     auth_error_codes: Listed[str] = AUTH_ERROR_CODES
     operations: dict[str, OperationPolicy] = Field(default_factory=dict)
 
@@ -118,6 +122,7 @@ class ProductionConfig(_SchemaSetting):
             proxy: str | None = None,
             trust_env: bool = False,
             max_response_bytes: int | None = MAX_RESPONSE_BYTES,
+            max_response_values: int | None = MAX_RESPONSE_VALUES,
             auth_error_codes: Iterable[str] = AUTH_ERROR_CODES,
             operations: Mapping[str, OperationPolicy | Mapping[str, Any]] = ...,
         ) -> None: ...
@@ -179,7 +184,13 @@ class ProductionConfig(_SchemaSetting):
 
     def wire(self) -> Wire:
         """What our own sessions are made with."""
-        return Wire(self.tls.context(), self.proxy, self.trust_env, self.max_response_bytes)
+        return Wire(
+            self.tls.context(),
+            self.proxy,
+            self.trust_env,
+            self.max_response_bytes,
+            self.max_response_values,
+        )
 
 
 def _lower(value: object) -> object:

@@ -77,7 +77,8 @@ class IdleWatch(asyncio.Protocol):
 
     def end(self) -> bool:
         """Whether the connection can be used for another request, which then begins."""
-        if not self._unused or self._transport.is_closing():
+        # What came together with the end of an answer went to the protocol itself: it was giving it out.
+        if not self._unused or self._transport.is_closing() or self._protocol.should_close:
             return False
         self._transport.set_protocol(self._protocol)
         return True

@@ -34,6 +34,9 @@ class Given(NamedTuple):
     headers: Headers
     generation: int
 
+    def __repr__(self) -> str:
+        return f"<Given headers={list(self.headers)} generation={self.generation}>"
+
 
 class ProviderError(Exception):
     """The provider failed; its own exception is the cause. Nothing was sent.
@@ -125,9 +128,10 @@ class Credentials:
     :ivar generation: counts renewals. An attempt that was refused with an older generation asks plainly:
         somebody else's renewal came in between, and one is enough for all.
     :ivar renewals: those that did not help.
+    :ivar beneath: headers of the view that the provider was given to: they rank below what it gives.
     """
 
-    def __init__(self, provider: HeadersProvider) -> None:
+    def __init__(self, provider: HeadersProvider, beneath: Headers | None = None) -> None:
         if not callable(provider):
             raise ConfigurationError(
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
@@ -140,6 +144,7 @@ class Credentials:
         self.is_async = _is_async(provider)
         self.generation = 0
         self.renewals = Renewals()
+        self.beneath = beneath
         self.latest: Headers = {}
         """What it gave last, for whoever must not show it."""
 

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from aiohttp.payload import BytesPayload
+from multidict import CIMultiDictProxy
 
+from graphql_prod import bodies, garbage
+from graphql_prod.bodies import LARGE
 from graphql_prod.connector import settled
+from graphql_prod.thin_answers import bytes_of, headers_of, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -39,10 +43,6 @@ class Exchange:
         """Whether the request was written; None where nobody can tell."""
 
 
-class ResponseTooLargeError(Exception):
-    """An answer is longer than ``max_response_bytes``, after decompression."""
-
-
 class StaleConnectionError(aiohttp.ClientConnectionError):
     """A kept connection had ended, or brought an answer that nobody had asked for; nothing was sent on it."""
 
@@ -62,9 +62,11 @@ _REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
 class AiohttpExchange(Exchange):
     """Stands in for an aiohttp session, and for the response that it gives."""
 
-    __slots__ = ("_context", "_limit", "_response", "_session")
+    __slots__ = ("_context", "_limit", "_response", "_session", "_values")
 
-    def __init__(self, session: aiohttp.ClientSession, limit: int | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, limit: int | None = None, values: int | None = None
+    ) -> None:
         # Not super().__init__(): one frame less on the path of every call.
         self.status = None
         self.headers = {}
@@ -72,6 +74,7 @@ class AiohttpExchange(Exchange):
         self.sent = False
         self._session = session
         self._limit = limit
+        self._values = values
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
@@ -87,7 +90,8 @@ class AiohttpExchange(Exchange):
         response = self._response = await self._context.__aenter__()
         self.sent = True
         self.status = response.status
-        self.headers = response.headers
+        headers = getattr(response, "headers", None)
+        self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
@@ -95,14 +99,31 @@ class AiohttpExchange(Exchange):
 
     async def read(self) -> bytes:
         response, limit = self._response, self._limit
-        if limit is None or _fits(response.headers, limit):
-            self.body = await response.read()
+        if bodies.fits(self.headers, limit) or not _is_real(response):
+            body = await response.read()
         else:
-            self.body = await _bounded(response.content.iter_any(), limit)
-        return self.body
+            asked = response.request_info.headers
+            body = await bodies.read(response.content.iter_any, response.headers, asked, limit)
+        self.body = body if type(body) is bytes else bytes_of(body)
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
+        return body
 
 
-class GivenAiohttpExchange(AiohttpExchange):
+class UnboundedExchange(AiohttpExchange):
+    """For a session that is not ours: how much it reads, and inflates, is its owner's affair."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        body = await self._response.read()
+        self.body = body if type(body) is bytes else bytes_of(body)
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
+        return body
+
+
+class GivenAiohttpExchange(UnboundedExchange):
     """For a caller's aiohttp session, whose connector is its owner's affair.
 
     aiohttp gives a stray answer on a kept connection to the next request, before that was written or at once
@@ -142,11 +163,12 @@ class GivenAiohttpExchange(AiohttpExchange):
             raise StaleConnectionError
         self.sent = True
         self.status = response.status
-        self.headers = response.headers
+        headers = getattr(response, "headers", None)
+        self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
         return self
 
 
-class OtherExchange(AiohttpExchange):
+class OtherExchange(UnboundedExchange):
     """For a session of another library, of which is known only that the stock can use it."""
 
     __slots__ = ()
@@ -159,7 +181,7 @@ class OtherExchange(AiohttpExchange):
     async def __aenter__(self) -> AiohttpExchange:
         response = self._response = await self._context.__aenter__()
         self.status = response.status
-        self.headers = getattr(response, "headers", {})
+        self.headers = headers_of(response)
         return self
 
 
@@ -168,6 +190,8 @@ def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
 
     Else a middleware, or a test's double of the session, has made it without asking anybody.
     """
+    if not _is_real(response):
+        return False
     if response.connection is not None:
         return True
     # A hook that waits at the end of a request outlasts the connection.
@@ -175,21 +199,18 @@ def is_stray(response: aiohttp.ClientResponse, session: object) -> bool:
     return sys.version_info < (3, 12) and any(config.on_request_end for config in configs)
 
 
-def _fits(headers: Mapping[str, str], limit: int) -> bool:
-    """True when the announced length is the length that will be read."""
-    length = headers.get("Content-Length")
-    return length is not None and "Content-Encoding" not in headers and int(length) <= limit
+def _is_real(response: object) -> bool:
+    """Whether aiohttp has made it. Asked of the type: a double may say that it is of another one."""
+    return issubclass(type(response), aiohttp.ClientResponse)
 
 
-async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            raise ResponseTooLargeError
-        parts.append(chunk)
-    return b"".join(parts)
+def _before_parsing(body: bytes, values: int | None) -> None:
+    """What is due before a large body becomes objects, which happens in the same step of the loop.
+
+    :raises TooManyValuesError: they would be too many.
+    """
+    bodies.require_few_values(body, values)
+    garbage.no_full_collection_in_this_step()
 
 
 class WatchedBody(BytesPayload):
@@ -235,12 +256,15 @@ def _for_httpx(headers: Mapping[str, str]) -> Mapping[str, Any]:
 class HttpxExchange(Exchange):
     """Stands in for our own httpx client, and for the response that it gives."""
 
-    __slots__ = ("_client", "_limit")
+    __slots__ = ("_client", "_limit", "_values")
 
-    def __init__(self, client: httpx.AsyncClient, limit: int | None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, limit: int | None = None, values: int | None = None
+    ) -> None:
         super().__init__()
         self._client = client
         self._limit = limit
+        self._values = values
 
     @property
     def content(self) -> bytes:
@@ -263,12 +287,15 @@ class HttpxExchange(Exchange):
             self.body = await self._read(response)
         finally:
             await response.aclose()
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, self._values)
         return self
 
     async def _read(self, response: httpx.Response) -> bytes:
-        if self._limit is None or _fits(response.headers, self._limit):
+        if bodies.fits(response.headers, self._limit):
             return await response.aread()
-        return await _bounded(response.aiter_bytes(), self._limit)
+        asked = response.request.headers
+        return await bodies.read(response.aiter_raw, response.headers, asked, self._limit)
 
 
 class Carrying:
@@ -284,7 +311,36 @@ class Carrying:
         return self._exchange.request(*args, headers={**headers, **self._headers}, **options)
 
 
-class ShieldedExchange(Exchange):
+# What names of events end with that httpcore tells its trace.
+_SENDING = ".send_request_headers.started"
+_READING = "http11.receive_response_headers."
+
+
+class HeardExchange(Exchange):
+    """For httpcore, which tells what it does.
+
+    It keeps what came in one piece with an answer, and gives it to the next request after that was written.
+    Whatever the server says to a request takes at least one round of the loop.
+    """
+
+    __slots__ = ("_waited",)
+
+    async def hear(self, event: str, told: Any) -> None:
+        """httpx's extension ``trace``."""
+        if event.endswith(_SENDING):
+            self.sent = True
+        elif event.startswith(_READING):
+            if event.endswith("started"):
+                self._waited = False
+                asyncio.get_running_loop().call_soon(self._wait)
+            elif not self._waited:
+                raise StaleConnectionError
+
+    def _wait(self) -> None:
+        self._waited = True
+
+
+class ShieldedExchange(HeardExchange):
     """For a caller's httpx client: whoever gives up abandons the request instead of cancelling it.
 
     A cancel in httpcore loses a slot of the pool for good (encode/httpcore#1093). The abandoned request
@@ -303,12 +359,33 @@ class ShieldedExchange(Exchange):
             raise SessionClosedError
         self.sent = None
         options = _with_own_query(self._client, options)
+        options.setdefault("extensions", {"trace": self.hear})
         sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._abandoned)
         self.sent = True
-        self.status = response.status_code
-        self.headers = response.headers
-        self.body = response.content
+        self.status = status_of(response)
+        self.headers = headers_of(response)
+        self.body = bytes_of(getattr(response, "content", None))
+        if len(self.body) > LARGE:
+            _before_parsing(self.body, None)
+        return response
+
+
+class OtherHttpxExchange(Exchange):
+    """For what only says that it is an httpx client, of which is known only that the stock can use it."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+
+    async def request(self, **options: Any) -> Any:
+        self.sent = None
+        response = await self._client.request(**options)
+        self.status = status_of(response)
+        self.headers = headers_of(response)
+        self.body = bytes_of(getattr(response, "content", None))
         return response
 
 

@@ -19,13 +19,20 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.exchange import (
+from graphql_prod.bodies import (
+    BodyError,
+    BrokenEncodingError,
+    RefusedEncodingError,
     ResponseTooLargeError,
+    TooManyValuesError,
+)
+from graphql_prod.exchange import (
     SessionClosedError,
     StaleConnectionError,
     UnwritableRequestError,
 )
 from graphql_prod.pool import PoolTimeoutError
+from graphql_prod.quoting import quoted
 from graphql_prod.retry import Reach
 
 if TYPE_CHECKING:
@@ -156,15 +163,23 @@ _TOO_LARGE = Fault(
     "Ask for less, or raise max_response_bytes.",
 )
 
-# Before 3.14.2 aiohttp does not stop at our limit within one piece, but at 32 MiB of its own.
+_TOO_MANY_VALUES = Fault(
+    Reach.FINAL,
+    "too many values",
+    "sent JSON with more values than max_response_values allows",
+    "Ask for less, or raise max_response_values.",
+)
+
+# On a caller's session, before 3.14.2: 32 MiB.
 _TOO_LARGE_A_PIECE = Fault(
     Reach.FINAL,
     "response too large",
-    "sent more than max_response_bytes allows, or more in one piece than this version of aiohttp takes",
+    "sent more in one piece than this version of aiohttp inflates",
     "Ask for less, or use aiohttp 3.14.2 or later.",
 )
 
 _LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
+_OURS = UnicodeError | BodyError | SessionClosedError | UnwritableRequestError | StaleConnectionError
 _NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE, _SESSION_CLOSED)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
@@ -180,6 +195,8 @@ _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
 )
 _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
     (ResponseTooLargeError, _TOO_LARGE),
+    (TooManyValuesError, _TOO_MANY_VALUES),
+    (BrokenEncodingError, _ENCODING),
     (SessionClosedError, _SESSION_CLOSED),
     (UnwritableRequestError, _UNWRITABLE),
     (PoolTimeoutError, _POOL_FULL),
@@ -228,8 +245,7 @@ def status_of(error: BaseException) -> tuple[int, Mapping[str, str]] | None:
 def is_plain(error: Exception) -> bool:
     """True for what the stock transports and the HTTP libraries raise; False for anybody's own exception."""
     kind = type(error)
-    plain = (GraphQLTransportException, TimeoutError, PoolTimeoutError, ResponseTooLargeError)
-    if kind in plain or isinstance(error, UnicodeError | SessionClosedError | UnwritableRequestError):
+    if kind in (GraphQLTransportException, TimeoutError, PoolTimeoutError) or isinstance(error, _OURS):
         return True
     return kind.__module__.partition(".")[0] in _LIBRARIES
 
@@ -280,6 +296,10 @@ def _about_url(chain: list[BaseException]) -> Fault | None:
 def _about_encoding(chain: list[BaseException]) -> Fault | None:
     if _PIECE_TOO_LARGE is not None and any(isinstance(link, _PIECE_TOO_LARGE) for link in chain):
         return _TOO_LARGE_A_PIECE
+    for link in chain:
+        if isinstance(link, RefusedEncodingError):
+            name, why, hint = link.args
+            return replace(_ENCODING, what=f"sent a body in the encoding {quoted(name)}, {why}", hint=hint)
     return _ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
 
 

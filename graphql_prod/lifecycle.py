@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import math
+import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphql_prod import clock, forks
@@ -17,7 +21,7 @@ from graphql_prod.shutdown.signals import SignalHandlers
 from graphql_prod.shutdown.stages import Stages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from graphql_prod.call import Call
     from graphql_prod.health.probe import Probe
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.hub import Hub, Reader
 
 State = Literal["open", "draining", "closing", "closed"]
+
+
+_INSIDE: ContextVar[frozenset[tuple[Lifecycle, str]]] = ContextVar("graphql_prod_ends", default=frozenset())
+"""The ``close()`` and ``shutdown()`` of clients that we have called, and that run."""
 
 
 class Lifecycle:
@@ -40,6 +48,10 @@ class Lifecycle:
     """Closes what calls went over, at the end."""
     leader: Leader | None = None
     """Who ends this client together with others."""
+    closing: Callable[[], Awaitable[object]]
+    """The client's ``close()``, which may be a subclass's own."""
+    ending: Callable[[float | None], Awaitable[object]]
+    """That where it is a subclass's own, else the client's ``shutdown()``."""
 
     def __init__(self, host: str, deadline: float | None) -> None:
         self.host = host
@@ -52,12 +64,16 @@ class Lifecycle:
         self.exempt_readers: set[Reader] = set()
         """Subscriptions that did."""
         self.hooks = Hooks(host)
-        self.signals = SignalHandlers(self.shutdown, host)
+        self.signals = SignalHandlers(self.end, host)
         self._deadline = deadline
         self._pauses: set[asyncio.Future[None]] = set()
         self._impatient = False
         self._stages: Stages | None = None
         self._closing: asyncio.Task[ShutdownReport] | None = None
+        self._latest = math.inf
+        """When the end has to be over by, however it begins."""
+        self._asked = False
+        """Whether the client's own way to the end has been begun from outside."""
         forks.follow(self)
 
     def begin_anew(self) -> object:
@@ -73,6 +89,7 @@ class Lifecycle:
         self.calls, self.exempt, self.exempt_readers, self._pauses = set(), set(), set(), set()
         self.abandoned.clear()
         self.leader, self._impatient, self._stages, self._closing = None, False, None, None
+        self._latest, self._asked = math.inf, False
         CURRENT.set(None)  # what was forked in the middle of a call is no part of it
         if self.state != "closed":
             self.state = "open"
@@ -160,6 +177,9 @@ class Lifecycle:
         does it in a callback, nor a hook.
         """
         seconds = self._deadline if deadline is None else seconds_of(deadline)
+        if self._latest < math.inf:
+            left = max(0.0, self._latest - time.monotonic())
+            seconds = left if seconds is None else min(seconds, left)
         while True:
             closing = self._closing
             if closing is None or is_lost(closing):
@@ -171,13 +191,60 @@ class Lifecycle:
             if not is_lost(closing):
                 return closing.result()
 
-    async def close(self, deadline: float | None = None) -> None:
+    async def end(self, deadline: float | None) -> ShutdownReport:
+        """End the client from outside, for a signal or a coordinator, as its program does it.
+
+        What a subclass does at its end is done once, and the client is closed whatever it does.
+        """
+        self.limit(deadline)
+        if self._asked:
+            return await self.shutdown(deadline)
+        self._asked = True
+        try:
+            with self.inside("close"):
+                await self.ending(deadline)
+        except Exception as error:
+            report = await self.shutdown()
+            if self._stages is not None and error is self._stages.failure:
+                return report  # which says so
+            raise
+        return await self.shutdown()
+
+    def limit(self, seconds: float | None) -> None:
+        """However the end begins, it has no more than so many seconds from now. None changes nothing."""
+        if seconds is not None:
+            self._latest = min(self._latest, time.monotonic() + seconds)
+            self.shorten(seconds)
+
+    async def close_client(self) -> None:
+        """Have the client closed by its own ``close()``, unless that is what asks."""
+        if (self, "close") in _INSIDE.get():
+            await self.close(self.shutdown)
+        else:
+            with self.inside("close"):
+                await self.closing()
+
+    @contextlib.contextmanager
+    def inside(self, way: str) -> Iterator[None]:
+        """While the client's own ``close()`` or ``shutdown()`` runs, which may come back to us."""
+        token = _INSIDE.set(_INSIDE.get() | {(self, way)})
+        try:
+            yield
+        finally:
+            _INSIDE.reset(token)
+
+    async def close(self, shutdown: Callable[[], Awaitable[object]]) -> None:
         """Shut down, and raise what closing a transport of the caller's raised.
 
+        :param shutdown: the client's, which may be a subclass's own.
         :raises Exception: the transport's own.
         """
         first = self.state != "closed"
-        await self.shutdown(deadline)
+        if (self, "shutdown") in _INSIDE.get():
+            await self.shutdown()
+        else:
+            with self.inside("shutdown"):
+                await shutdown()
         if first and self._stages is not None and self._stages.failure is not None:
             raise self._stages.failure
 

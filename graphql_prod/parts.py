@@ -60,6 +60,7 @@ class Parts:
         }
 
     def stats(self) -> ClientStats:
+        self.hub.forget_the_dead()
         budget = self.transport.budget
         return ClientStats(
             state=self.lifecycle.state,

@@ -18,7 +18,8 @@ class PoolPolicy(Policy):
 
     :param requests: calls that are served at once; further ones wait for ``timeout.pool``.
     :param subscriptions: sockets that subscriptions may hold beside them.
-    :param retry_headroom: connections kept on top of ``requests`` for repeated attempts, as a share.
+    :param retry_headroom: connections on top of ``requests``, as a share: room for repeated attempts,
+        which whoever comes first may take.
     :param keepalive: seconds an idle connection is kept. Node closes one after 5 s; a connection kept
         longer than its server keeps it is a reset waiting for the next mutation.
     :param max_age: seconds after which connections are renewed, for load balancers and DNS that moved;

@@ -23,7 +23,8 @@ WHOLE: tuple[Kind, ...] = ("answer", "status")
 
 # The contract's figure.
 FRESH = 30.0
-# Renewals in vain within that time, for whatever reasons of one kind; further reasons get none.
+# Renewals in vain within that time, for whatever reasons of one kind; further reasons get none. Counted apart
+# are documents that were answered and are refused now: that may be an expiry, whatever else is refused.
 IN_VAIN = 3
 # Of an answer, so many errors are looked at.
 ERRORS = 20
@@ -87,8 +88,8 @@ class Renewals:
         """Reasons that renewals did not help with."""
         self._dead: dict[tuple[int | None, Kind], float] = {}
         """Credentials with which nothing was answered since a whole answer was refused in vain."""
-        self._in_vain: dict[tuple[int | None, Kind, int], float] = {}
-        """Renewals in vain, by their generation."""
+        self._in_vain: dict[tuple[int | None, Kind, bool, int], float] = {}
+        """Renewals in vain, by whether the document had been answered, and by their generation."""
         self._origins: dict[int, int] = {}
 
     def scope_of(self, headers: Mapping[str, str]) -> int:
@@ -124,7 +125,8 @@ class Renewals:
             return False
         if self._dead.get((scope, kind), now) > now:
             return False
-        vain = [until for key, until in self._in_vain.items() if key[:2] == (scope, kind)]
+        alike = (scope, kind, self._was_answered(refusal, scope))
+        vain = [until for key, until in self._in_vain.items() if key[:3] == alike]
         return sum(until > now for until in vain) < IN_VAIN
 
     def did_not_help(self, refusal: Refusal, generation: int, scope: int | None) -> None:
@@ -134,13 +136,17 @@ class Renewals:
         """
         self.begun()
         until = self._since + FRESH
-        _remember(self._in_vain, (scope, refusal.kind, generation), until)
+        alike = (scope, refusal.kind, self._was_answered(refusal, scope))
+        _remember(self._in_vain, (*alike, generation), until)
         if self._answered.get((scope, refusal.document), -1) >= generation:
             return  # it did help, for a moment
         for reason in refusal.reasons:
             _remember(self._until, (scope, reason), until)
         if refusal.kind in WHOLE:
             _remember(self._dead, (scope, refusal.kind), until)
+
+    def _was_answered(self, refusal: Refusal, scope: int | None) -> bool:
+        return (scope, refusal.document) in self._answered
 
 
 def _remember(known: dict[Any, Any], key: object, value: float) -> None:

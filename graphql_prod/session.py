@@ -27,6 +27,7 @@ from graphql_prod.exchange import (
     GivenAiohttpExchange,
     HttpxExchange,
     OtherExchange,
+    OtherHttpxExchange,
     ShieldedExchange,
     WatchedBody,
 )
@@ -146,6 +147,23 @@ class OtherSession(Session):
         return {}
 
 
+class OtherHttpxSession(Session):
+    """A test's double of an httpx client, likewise."""
+
+    backend: Backend = "httpx"
+
+    def __init__(self, client: Any, endpoint: str) -> None:
+        super().__init__()
+        self._client = client
+        self.stock = HttpxTransport(endpoint)
+
+    def exchange(self) -> Exchange:
+        return OtherHttpxExchange(self._client)
+
+    def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
+        return {}
+
+
 class HttpxSession(Session):
     """A caller's httpx client: its own limits hold unless one was named, and nothing on it is cancelled."""
 
@@ -207,6 +225,7 @@ class OwnedSession(Session):
         self._traced: Any = None
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(pool.request_connections)
+        self._closing: asyncio.Future[None] | None = None
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
         self.sockets = 0
         self._quiet = asyncio.Event()
@@ -215,8 +234,9 @@ class OwnedSession(Session):
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
             connector=KeptConnector(
-                # The gate counts requests and subscriptions are counted too: nobody waits in here.
-                limit=pool.request_connections + pool.subscriptions,
+                # The gate counts requests and subscriptions are counted too: nobody waits in here. One is for
+                # a probe, which does not wait for the gate.
+                limit=pool.request_connections + pool.subscriptions + 1,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
                 ssl=True if wire.tls is None else wire.tls,
                 socket_factory=forks.new_socket,
@@ -228,6 +248,7 @@ class OwnedSession(Session):
             trust_env=wire.trust_env,
             max_line_size=LINE,
             max_field_size=LINE,
+            auto_decompress=False,  # it is done within our limit
         )
         # What a global instrumentor has added would make a second span, with a URL's query in it.
         self.native.trace_configs.clear()
@@ -267,6 +288,7 @@ class OwnedSession(Session):
             proxy=self.wire.proxy,
             max_line_size=LINE,
             max_field_size=LINE,
+            auto_decompress=False,
             **{"trust_env": self.wire.trust_env, **options},
         )
         session.trace_configs[:] = traces
@@ -306,6 +328,10 @@ class OwnedSession(Session):
             await self._ended.wait()
         else:
             await self._keeper.aclose()
+
+    def close_soon(self) -> None:
+        """Begin to close it, on its own loop."""
+        self._closing = asyncio.ensure_future(self.close())
 
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""
@@ -347,12 +373,14 @@ class OwnedAiohttp(OwnedSession):
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.http, self.wire.max_response_bytes)
+        return AiohttpExchange(self.http, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
-        return AiohttpExchange(self._for_traces(self._http_spans), self.wire.max_response_bytes)
+        return AiohttpExchange(
+            self._for_traces(self._http_spans), self.wire.max_response_bytes, self.wire.max_response_values
+        )
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         limits = _aiohttp_limits(timeout, frozenset(TimeoutPolicy.model_fields))
@@ -394,14 +422,14 @@ class OwnedHttpx(OwnedSession):
         return client
 
     def exchange(self) -> Exchange:
-        return HttpxExchange(self.client, self.wire.max_response_bytes)
+        return HttpxExchange(self.client, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
         if self._traced_client is None:
             self._traced_client = self._over(self._for_traces(self._http_spans))
-        return HttpxExchange(self._traced_client, self.wire.max_response_bytes)
+        return HttpxExchange(self._traced_client, self.wire.max_response_bytes, self.wire.max_response_values)
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx
@@ -445,7 +473,7 @@ class Sessions:
         kept = (connectors, self._owned, self._retiring, self._last, self.abandoned.tasks.copy())
         self._owned, self._retiring, self._last = {}, {}, None
         self.abandoned.tasks.clear()
-        if self._given is not None and self._given_used:
+        if isinstance(self._given, AiohttpSession | HttpxSession) and self._given_used:
             self._given = ParentsSession(self._given, self._endpoint)
         return kept
 
@@ -461,9 +489,13 @@ class Sessions:
     def wrap(self, session: GraphQLSession) -> Session:
         """A session of a caller's."""
         httpx = sys.modules.get("httpx")
+        other: type[OtherSession | OtherHttpxSession] = OtherSession
+        # Doubles with a specification say that they are of its class, and have none of its values.
         if httpx is not None and isinstance(session, httpx.AsyncClient):
-            return HttpxSession(session, self._endpoint, self.abandoned)
-        if isinstance(session, aiohttp.ClientSession):
+            if isinstance(session.timeout, httpx.Timeout):
+                return HttpxSession(session, self._endpoint, self.abandoned)
+            other = OtherHttpxSession
+        elif isinstance(session, aiohttp.ClientSession) and isinstance(session.trace_configs, list):
             return AiohttpSession(session, self._endpoint)
         name = _usable(session)
         if not self._warned:
@@ -475,7 +507,7 @@ class Sessions:
                 host_of(self._endpoint),
                 name,
             )
-        return OtherSession(session, self._endpoint)
+        return other(session, self._endpoint)
 
     def current(self) -> Session:
         """The caller's session, or ours for the running loop, opened now if need be."""
@@ -496,8 +528,9 @@ class Sessions:
             self._retire(owned)
             owned = None
         if owned is None:
-            for stale in [known for known in self._owned if known.is_closed()]:
-                del self._owned[stale]
+            # Another thread may open one for its own loop meanwhile.
+            for stale in [known for known in list(self._owned) if known.is_closed()]:
+                self._owned.pop(stale, None)
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
             owned = self._owned[loop] = kind(self._pool, self.wire, self._endpoint)
             if self._http_spans is not None:
@@ -539,6 +572,13 @@ class Sessions:
                 there = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
                 # Bounded: that loop may end before it comes to this, and then its keeper has closed it.
                 await asyncio.wait({asyncio.wrap_future(there)}, timeout=ELSEWHERE)
+            elif not session.closed and not session.loop.is_closed():
+                call_on(session.loop, session.close_soon)
+                logger.warning(
+                    "%s: a session stays open on an event loop that does not run. It is closed when that "
+                    "loop goes on; close the client while it runs.",
+                    host_of(self._endpoint),
+                )
         for task in retiring.values():
             call_on(task.get_loop(), task.cancel)
 

@@ -12,7 +12,7 @@ import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from multidict import CIMultiDict
 
-from graphql_prod.exchange import CautiousBody, Exchange, StaleConnectionError, is_stray
+from graphql_prod.exchange import CautiousBody, HeardExchange, StaleConnectionError, is_stray
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLTransport
@@ -25,7 +25,7 @@ _SENDING = "send_request_headers.started"
 _ANSWERED = "receive_response_headers.complete"
 
 
-class StockExchange(Exchange):
+class StockExchange(HeardExchange):
     """What is seen of an attempt over a stock transport, and the arguments that let it be seen."""
 
     __slots__ = ("_owner",)
@@ -81,6 +81,7 @@ class StockExchange(Exchange):
     async def _hear(self, event: str, told: Any) -> None:
         if self.sent is None:
             self.sent = False
+        await self.hear(event, told)
         if event.endswith(_SENDING):
             self.sent, self.status = True, None  # the one before it was a proxy's
         elif event.endswith(_ANSWERED):

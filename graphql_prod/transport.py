@@ -22,6 +22,7 @@ from graphql_prod.exchange import Exchange, shielded
 from graphql_prod.get_requests import as_get, params_of, query_of
 from graphql_prod.headers import checked, provided
 from graphql_prod.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
+from graphql_prod.pool import Gate
 from graphql_prod.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.renewals import FRESH
 from graphql_prod.response import GraphQLResponse, answered
@@ -125,7 +126,7 @@ class ProductionTransport(GraphQLTransport):
 
     async def close(self) -> None:
         """Close the client that this transport belongs to."""
-        await self._lifecycle.close()
+        await self._lifecycle.close_client()
 
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
@@ -303,7 +304,8 @@ class ProductionTransport(GraphQLTransport):
         else:
             if self._url_credentials:
                 refuse_twice(self.host, given.headers)
-            return request.copy(headers=provided(given.headers, request.headers, self._static_headers)), given
+            beneath = credentials.beneath or self._static_headers
+            return request.copy(headers=provided(given.headers, request.headers, beneath)), given
         try:
             cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
             if not call.attempts:
@@ -366,6 +368,8 @@ class ProductionTransport(GraphQLTransport):
         if gate is None:
             return await stock.request(method, request, serializer, session=through, **options)
         if not gate.take():
+            if call.settings.probe and type(gate) is Gate:  # the connector has a connection for it
+                return await stock.request(method, request, serializer, session=through, **options)
             await gate.wait(timeout.pool)
         try:
             return await stock.request(method, request, serializer, session=through, **options)

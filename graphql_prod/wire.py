@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"graphql_prod/{__version__} aiographql-client/{version('aiographql-client')}"
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_RESPONSE_VALUES = 5_000_000
 
 
 class TlsPolicy(Policy):
@@ -96,6 +97,7 @@ class Wire:
     proxy: str | None = field(default=None, repr=False)  # it may hold a password
     trust_env: bool = False
     max_response_bytes: int | None = MAX_RESPONSE_BYTES
+    max_response_values: int | None = MAX_RESPONSE_VALUES
 
 
 def environment_proxy(url: str) -> str | None:

@@ -19,6 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLClientException
+from chaos_endings import Endings, is_told, token_of
 from subscribing import COUNT, PROTOCOLS, onward, value_of
 
 from graphql_prod import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiographql.client import GraphQLSubscriptionEvent
-    from subscribing import Backend
+    from subscribing import Backend, Protocol
 
     from graphql_prod.testing import ReceivedRequest
 
@@ -64,6 +65,14 @@ Content-Length: 43\r
 """An answer to nothing."""
 EXPIRED = 4401
 """With what a socket ends whose token has expired."""
+PING, PONG = 0.3, 0.5
+"""Seconds until a silent server is pinged, and until it is given up."""
+LARGE = 40_000
+"""Characters of a large event: over the slow link it takes longer than PING and PONG."""
+TICK = 0.01
+"""Seconds between two events."""
+SLOW_LINK = 1_000, 0.03
+"""So many bytes, and the pause in seconds after them."""
 
 
 class Findings:
@@ -116,7 +125,9 @@ class Lag:
 class Ledger:
     """The numbers of one subscription, which has to say whenever one is missing or comes again."""
 
-    def __init__(self, findings: Findings, name: str, *, resumed: bool, drops: bool) -> None:
+    def __init__(
+        self, findings: Findings, name: str, endings: Endings, *, resumed: bool, drops: bool
+    ) -> None:
         self.last = -1
         self.over = False
         self._findings = findings
@@ -126,6 +137,8 @@ class Ledger:
         self._gap = False
         self._dropped = 0
         self._resumed_at: deque[int] = deque()
+        self._endings = endings
+        self._id = ""
 
     def resume(self, last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Where it goes on over a new connection; no event of that may come before its gap."""
@@ -139,6 +152,8 @@ class Ledger:
         if isinstance(item, SubscriptionGap):
             self._gap = True
             self._dropped += item.dropped
+            if item.attempts:
+                self._endings.connected_again(self._id)
             self._findings.check(
                 self._drops or not item.dropped, f"{self._name}: events were dropped: {item}"
             )
@@ -152,7 +167,16 @@ class Ledger:
         while self._resumed_at and self._resumed_at[0] <= value:
             at = self._resumed_at.popleft()
             self._findings.check(self._gap, f"{self._name}: nothing told the gap before {at}")
+        if self._gap and not self._id:  # nobody knew whose that gap was
+            self._endings.connected_again(item.subscription_id)
         self.last, self._gap, self._dropped = value, False, 0
+        self._id = item.subscription_id
+        self._endings.event(self._id, value, self._name)
+
+    def broken(self, error: object) -> None:
+        """The server has ended it with an error."""
+        self.over = True
+        self._endings.told(self._id, self.last, error, self._name)
 
     def complete(self, to: int) -> None:
         """The server has said that this was all."""
@@ -239,6 +263,7 @@ class World:
         self.done: Counter[str] = Counter()
         """What has happened, and how often."""
         self.mutations = Mutations(findings, backend)
+        self._endings = Endings(findings.check, self.done)
         self.over = False
         """Nothing new is begun."""
         self._seed = seed
@@ -329,8 +354,8 @@ class World:
             health=HealthPolicy(min_interval=0.1),
             subscriptions=SubscriptionPolicy(
                 ack_timeout=1,
-                ping_interval=0.3,
-                pong_timeout=0.5,
+                ping_interval=PING,
+                pong_timeout=PONG,
                 wait_initial=0.01,
                 wait_max=0.2,
                 stable_after=0.3,
@@ -352,7 +377,7 @@ class World:
         return ProductionClient(self._proxy.url_for("/graphql"), config=config, headers_provider=provider)
 
     async def _start_server(self) -> None:
-        self._server.tick = 0.01
+        self._server.tick = TICK
         self._server.on_request, self._server.on_connect = self._judges, self._lets_in
         await self._server.start()
 
@@ -513,6 +538,9 @@ class World:
 
     # Those who subscribe.
 
+    def _ledger(self, name: str, *, resumed: bool, drops: bool) -> Ledger:
+        return Ledger(self.findings, name, self._endings, resumed=resumed, drops=drops)
+
     def _order(self, chance: Random, ledger: Ledger, *, resumed: bool) -> tuple[int, dict[str, Any]]:
         to = chance.randint(20, 200) if resumed else chance.randint(5, 50)
         return to, {
@@ -530,7 +558,7 @@ class World:
     async def _streams(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
-            ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            ledger = self._ledger(name, resumed=resumed, drops=drops)
             to, order = self._order(chance, ledger, resumed=resumed)
             leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
             try:
@@ -545,13 +573,15 @@ class World:
                         ledger.complete(to)
                 self.done["streams ended"] += 1
             except GraphQLClientException as error:
+                if is_told(error):
+                    ledger.broken(error)
                 self.done[f"stream: {type(error).__name__}"] += 1
             await asyncio.sleep(chance.uniform(0, 0.1))
 
     async def _subscribes(self, client: ProductionClient, name: str, *, resumed: bool, drops: bool) -> None:
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
-            ledger = Ledger(self.findings, name, resumed=resumed, drops=drops)
+            ledger = self._ledger(name, resumed=resumed, drops=drops)
             to, order = self._order(chance, ledger, resumed=resumed)
             leave = asyncio.Event()
             leave_at = chance.randint(0, to // 2) if chance.random() < 0.4 else None
@@ -571,8 +601,22 @@ class World:
                 await self._digest(chance)
                 self.findings.check(not ledger.over, f"{name}: a callback ran on after the end")
 
+            broken: list[GraphQLSubscriptionEvent] = []
+
+            async def fail(
+                event: GraphQLSubscriptionEvent,
+                ledger: Ledger = ledger,
+                broken: list[GraphQLSubscriptionEvent] = broken,
+            ) -> None:
+                error = getattr(event, "exception", None)
+                if error is not None and is_told(error):  # of the ends that we make the task tells
+                    broken.append(event)
+                    ledger.broken(error)
+
             try:
-                subscription = await client.subscribe(COUNT, on_data=take, on_gap=take, **order)
+                subscription = await client.subscribe(
+                    COUNT, on_data=take, on_gap=take, on_error=fail, **order
+                )
                 task, leaving = subscription.task, asyncio.create_task(leave.wait())
                 assert task is not None
                 await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -580,7 +624,8 @@ class World:
                 await asyncio.wait({leaving})
                 if task.done():
                     await task
-                    ledger.complete(to)
+                    if not broken:
+                        ledger.complete(to)
                 await subscription.unsubscribe_and_wait()
                 ledger.over = True
                 self.done["subscriptions ended"] += 1
@@ -620,7 +665,7 @@ class World:
     async def _follows(self, client: ProductionClient, name: str) -> bool:
         """Read to the end; whatever came is read, or an error says that it was not. True if it does."""
         chance = self.chance(name)
-        ledger = Ledger(self.findings, f"{self.backend} {name}", resumed=True, drops=False)
+        ledger = self._ledger(f"{self.backend} {name}", resumed=True, drops=False)
         events = client.stream(COUNT, variables={"from": 0}, gaps=True, resume=ledger.resume)
         try:
             async with contextlib.aclosing(events) as items:
@@ -630,6 +675,8 @@ class World:
         except ClientClosedError:
             return client.stats().events > ledger.last + 1
         except GraphQLClientException as error:
+            if is_told(error):
+                ledger.broken(error)
             self.done[f"stream: {type(error).__name__}"] += 1
         came = client.stats().events
         text = f"{self.backend} {name}: {came} events came, and it ended in order after {ledger.last}"
@@ -668,6 +715,7 @@ class World:
         kinds = [
             self._latency,
             self._slices,
+            self._large,
             self._blackhole,
             self._limit,
             self._refuses,
@@ -676,6 +724,8 @@ class World:
             self._half_closes,
             self._restart,
             self._closes,
+            self._errors,
+            self._errors,
             self._silent,
             self._expires,
             self._expires,
@@ -686,8 +736,10 @@ class World:
             self._answers,
             self._answers,
         ]
+        trouble = self._large  # it takes a while, so that a short run would perhaps never come to it
         while not self.over:
-            await chance.choice(kinds)(chance, chance.uniform(0.05, 1))
+            await trouble(chance, chance.uniform(0.05, 1))
+            trouble = chance.choice(kinds)
             self.done["troubles"] += 1
             await asyncio.sleep(chance.uniform(0.05, 0.6))
 
@@ -700,6 +752,38 @@ class World:
         self._proxy.slicing = chance.randint(5, 60), chance.uniform(0.0005, 0.003)
         await asyncio.sleep(seconds)
         self._proxy.slicing = None
+
+    async def _large(self, chance: Random, _: float) -> None:
+        """Large events over a slow link: who begins now gets them all, and no connection is given up."""
+        self._server.padding, self._server.tick, self._proxy.slicing = LARGE, 0.3, SLOW_LINK
+        try:
+            async with self._client(share=chance.random() < 0.5) as client:
+                await self._takes_large(client, chance.choice(PROTOCOLS))
+        finally:
+            self._server.padding, self._server.tick, self._proxy.slicing = 0, TICK, None
+
+    async def _takes_large(self, client: ProductionClient, protocol: Protocol) -> None:
+        begun, seen = self._loop.time(), []
+        try:
+            async with (
+                asyncio.timeout(REST),
+                contextlib.aclosing(
+                    client.stream(COUNT, variables={"from": 0, "to": 1}, protocols=protocol, gaps=True)
+                ) as items,
+            ):
+                async for item in items:
+                    gap = isinstance(item, SubscriptionGap)
+                    seen.append(item if gap else value_of(item))
+                    self.done["large events"] += not gap
+                    if gap:
+                        break
+        except (GraphQLClientException, TimeoutError) as error:
+            seen.append(error)
+        took = self._loop.time() - begun
+        self.findings.check(
+            seen == [0, 1] or self.lag.since(begun) > PONG / 2,
+            f"{self.backend}: of large events over a slow link came {seen} in {took:.1f} s",
+        )
 
     async def _blackhole(self, _: Random, seconds: float) -> None:
         self._proxy.blackhole = True
@@ -742,6 +826,9 @@ class World:
     async def _closes(self, chance: Random, _: float) -> None:
         await self._server.close_sockets(chance.choice([1000, 1001, 1011, 1012, 1013, 4408, 4499, 4500]))
 
+    async def _errors(self, chance: Random, _: float) -> None:
+        await self._endings.end(self._server, chance)
+
     async def _silent(self, _: Random, seconds: float) -> None:
         self._server.never_ack = True
         self._server.reset_sockets()
@@ -753,8 +840,14 @@ class World:
         """A token's time is up, twice in a short while: calls see it, sockets hear of it or do not."""
         for _ in range(2):
             self._token += 1
-            if chance.random() < 0.7:
+            luck = chance.random()
+            if luck < 0.5:
                 await self._server.close_sockets(EXPIRED, "token expired")
+            elif luck < 0.75:
+                good = f"Bearer {self._token}"
+                sockets = self._server.sockets
+                stale = [each for each in sockets if token_of(self._server, each) not in (None, good)]
+                await self._endings.refuse(self._server, stale, chance)
             await asyncio.sleep(seconds / 2)
 
     async def _blocks(self, chance: Random, seconds: float) -> None:

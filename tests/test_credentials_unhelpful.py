@@ -324,6 +324,19 @@ class TestDecision:
         assert not known.may_help(refusal, None)
         assert known.may_help(refusal, 5)
 
+    def test_expiry_beside_documents_that_are_always_refused(self) -> None:
+        """What is never answered takes no renewal from what was answered, which tells of an expiry."""
+        known, good = Renewals(), of_status("{ good }", None)
+        known.begun()
+        for generation, name in enumerate("abc", 1):
+            known.answered("{ good }", None, generation - 1, None)
+            refusal = of_status(f"{{ {name} }}", None)
+            assert known.may_help(refusal, None)
+            known.did_not_help(refusal, generation, None)
+        known.answered("{ good }", None, 3, None)
+        assert not known.may_help(of_status("{ d }", None), None)
+        assert known.may_help(good, None)
+
     def test_bounded(self) -> None:
         """However many users, fields and documents there are, so many are remembered."""
         known = Renewals()

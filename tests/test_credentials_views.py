@@ -93,6 +93,29 @@ async def test_a_client_without_one(server: ScriptedServer, backend: Backend, is
     assert [request.headers["X-A"] for request in server.requests] == ["view", "client"]
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+async def test_headers_of_the_view_beneath(
+    counting: ScriptedServer, backend: Backend, issuer: Any, mode: Any, name: str
+) -> None:
+    """A provider that is named later comes before the headers of the view: nobody goes under its name."""
+    async with client_of(counting.url, backend, objects={"headers": {"Authorization": "client"}}) as client:
+        service = client.with_options(headers={name: "service", "X-A": "service"})
+        alice = service.with_options(headers_provider=issuer("alice"))
+        bob = alice.with_options(headers_provider=issuer("bob"))
+        callers = (service, alice, bob, alice.with_options(headers={name: "own"}))
+        for caller in callers:
+            await caller.query("{ hello }")
+            async with Follower(caller, mode, request=COUNT) as follower:
+                await follower.came()
+        together = service.with_options(headers_provider=issuer("alice"), headers={name: "own"})
+        await together.query("{ hello }")
+        await alice.query("{ hello }", headers={name: "call"})
+    wanted = ["service", "alice 1", "bob 1", "own"]
+    assert tokens(counting) == [*wanted, "own", "call"]
+    assert [upgrade.headers["Authorization"] for upgrade in counting.upgrades] == wanted
+    assert {request.headers["X-A"] for request in counting.requests} == {"service"}
+
+
 async def test_renewals(server: ScriptedServer, backend: Backend, issuer: Any) -> None:
     """A refused token of one user is renewed with that user's provider, and asks nobody else."""
     base, alice, bob = issuer("base"), issuer("alice"), issuer("bob")

@@ -150,6 +150,14 @@ async def test_sigterm_ends_a_child_of_a_parent_with_handlers(
     assert facts == {"exitcode": -15, "squares": [1, 2], "handlers": ["True"], "state": "open"}
 
 
+async def test_sigterm_ends_a_child_that_has_just_been_begun(
+    counting: ScriptedServer, backend: Backend
+) -> None:
+    """Python forgets in a child what came before it was ready: it is held back until then, and no longer."""
+    facts, _ = await run("terminated_at_once", "_", backend, counting.url)
+    assert facts == {"codes": [-15], "before": "open", "blocked": 0}
+
+
 @pytest.mark.parametrize("way", ["before", "after"])
 async def test_a_service_with_a_daemon_helper_ends_at_sigterm(
     counting: ScriptedServer, backend: Backend, way: str

@@ -146,6 +146,7 @@ def settings(
             stable_after=natural,
             fatal_close_codes=st.lists(st.integers(1000, 4999), max_size=4, unique=True),
             max_queue=count,
+            max_queue_bytes=st.none() | count,
             overflow=st.sampled_from(["block", "drop_oldest", "error"]),
             callback_executor=st.booleans(),
             share_connection=st.booleans(),
@@ -163,6 +164,7 @@ def settings(
         proxy=st.none() | st.just("http://p:3128"),
         trust_env=st.booleans(),
         max_response_bytes=st.none() | count,
+        max_response_values=st.none() | count,
         auth_error_codes=codes,
         operations=operations,
     )

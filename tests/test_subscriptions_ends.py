@@ -852,6 +852,7 @@ class TestBadInput:
             "refused_close_codes": {4401, 4403},
             "refused_words": REFUSED_WORDS,
             "max_queue": 1000,
+            "max_queue_bytes": 16 * 1024 * 1024,
             "overflow": "block",
             "callback_executor": False,
             "share_connection": False,

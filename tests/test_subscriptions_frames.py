@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from raw_sockets import BINARY, CLOSE, PING, TEXT, Peer, RawServer, frame
-from subscribing import Follower, client_of
+from subscribing import Follower, client_of, until
 
 from graphql_prod import SubscriptionClosedError
 
@@ -131,3 +131,36 @@ async def test_a_close_without_a_code_has_none(backend: Backend, protocol: Proto
     ):
         await follower.went_on()
     assert follower.gaps[0].close_code is None
+
+
+@pytest.mark.parametrize("sent", [CLOSE, "our close", None])
+@pytest.mark.parametrize("share", [False, True])
+async def test_a_server_that_leaves_the_connection_open_is_left(
+    backend: Backend, sent: int | str | None, share: bool
+) -> None:
+    """A close frame is the end, the server's as ours, though TCP stays open and nobody pings."""
+    code = struct.pack(">H", 1001) if sent is CLOSE else b""
+    last = frame("x" * 5000) if sent == "our close" else frame(code, CLOSE)
+    gone: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        key = await peer.subscribed()
+        await peer.write(peer.event(key, peer.number))
+        if peer.number == 1:
+            await peer.write(last)
+            await peer.read_on()
+            gone.append(peer.number)
+        else:
+            await peer.complete(key)
+
+    policy = {"ping_interval": None, "share_connection": share, "fatal_close_codes": ()}
+    async with (
+        RawServer(script) as server,
+        client_of(server.url, backend, settings={"max_response_bytes": 4000}, **policy) as client,
+        Follower(client, "stream") as follower,
+    ):
+        assert await follower.end() is None
+        assert follower.values == [1, 2]
+        [gap] = follower.gaps
+        assert gap.close_code == {CLOSE: 1001, "our close": 1009, None: None}[sent]
+        await until(lambda: gone)

@@ -116,49 +116,47 @@ def with_provider(
 
 
 class TestWhatRefuses:
-    @pytest.mark.parametrize("how", REFUSALS)
-    async def test_is_renewed_once_at_first(
-        self, backend: Backend, protocol: Protocol, share: bool, how: str
-    ) -> None:
+    async def test_is_renewed_once_at_first(self, backend: Backend, protocol: Protocol, share: bool) -> None:
         """Whatever says so, the credentials are renewed at once, and it begins with new ones."""
-        provider = Provider()
-        async with (
-            talking(guarded(REFUSALS[how], ["token-1"])) as server,
-            with_provider(server.url, backend, provider, share, wait_initial=60, wait_max=60) as client,
-            Follower(client, "subscribe", protocol) as follower,
-        ):
-            await follower.began()
-            assert follower.values == [2]
-            assert provider.asked == [False, True]
-            assert not follower.errors
+        for how in REFUSALS:
+            provider = Provider()
+            async with (
+                talking(guarded(REFUSALS[how], ["token-1"])) as server,
+                with_provider(server.url, backend, provider, share, wait_initial=60, wait_max=60) as client,
+                Follower(client, "subscribe", protocol) as follower,
+            ):
+                await follower.began()
+                assert follower.values == [2]
+                assert provider.asked == [False, True]
+                assert not follower.errors
 
-    @pytest.mark.parametrize("how", REFUSALS)
     async def test_ends_when_it_is_refused_again(
-        self, backend: Backend, protocol: Protocol, share: bool, how: str
+        self, backend: Backend, protocol: Protocol, share: bool
     ) -> None:
         """One renewal, then the end, with the server's own words where there are any."""
-        provider = Provider()
-        async with (
-            talking(guarded(REFUSALS[how], ["never"])) as server,
-            with_provider(server.url, backend, provider, share) as client,
-        ):
-            error = await Follower(client, "stream", protocol).end()
-            assert error is not None
-            assert provider.asked == [False, True]
-            assert server.connections == 2
+        for how in REFUSALS:
+            provider = Provider()
+            async with (
+                talking(guarded(REFUSALS[how], ["never"])) as server,
+                with_provider(server.url, backend, provider, share) as client,
+            ):
+                error = await Follower(client, "stream", protocol).end()
+                assert error is not None
+                assert provider.asked == [False, True]
+                assert server.connections == 2
 
-    @pytest.mark.parametrize("how", REFUSALS)
     async def test_ends_at_once_without_other_credentials(
-        self, backend: Backend, protocol: Protocol, share: bool, how: str
+        self, backend: Backend, protocol: Protocol, share: bool
     ) -> None:
         """Without a provider there is nothing to renew: no reconnect shall knock at that door."""
-        async with (
-            talking(guarded(REFUSALS[how], ["never"])) as server,
-            client_of(server.url, backend, share_connection=share, linger=0.0) as client,
-        ):
-            error = await Follower(client, "stream", protocol).end()
-            assert error is not None
-            assert server.connections == 1
+        for how in REFUSALS:
+            async with (
+                talking(guarded(REFUSALS[how], ["never"])) as server,
+                client_of(server.url, backend, share_connection=share, linger=0.0) as client,
+            ):
+                error = await Follower(client, "stream", protocol).end()
+                assert error is not None
+                assert server.connections == 1
 
     async def test_a_first_answer_with_an_error_code(
         self, backend: Backend, protocol: Protocol, mode: Mode, share: bool

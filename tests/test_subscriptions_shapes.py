@@ -51,11 +51,16 @@ def payload_of(shape: object) -> dict[str, object]:
 
 class TestError:
     @pytest.mark.parametrize("named", [True, False], ids=["id", "no id"])
-    @pytest.mark.parametrize("shape", ERRORS)
     async def test_its_words_are_kept(
-        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool, shape: str, named: bool
+        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool, named: bool
     ) -> None:
         """Of any shape; one that names no subscription is the only one's."""
+        for shape in ERRORS:
+            await self._its_words_are_kept(backend, protocol, mode, share, shape, named)
+
+    async def _its_words_are_kept(
+        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool, shape: str, named: bool
+    ) -> None:
         payload, words = ERRORS[shape]
 
         async def serve(talk: Talk) -> None:
@@ -105,14 +110,17 @@ class TestError:
             assert "names none of the subscriptions" in caplog.text
             assert "s3cr3t" not in caplog.text
 
-    @pytest.mark.parametrize("shape", ERRORS)
     @pytest.mark.parametrize(
         ("kind", "when"), [("connection_error", "before"), ("connection_error", "after"), ("error", "before")]
     )
-    async def test_of_a_connection(
+    async def test_of_a_connection(self, backend: Backend, protocol: Protocol, kind: str, when: str) -> None:
+        """A refusal of the connection keeps its words too, before the acknowledgement and after it."""
+        for shape in ERRORS:
+            await self._of_a_connection(backend, protocol, shape, kind, when)
+
+    async def _of_a_connection(
         self, backend: Backend, protocol: Protocol, shape: str, kind: str, when: str
     ) -> None:
-        """A refusal of the connection keeps its words too, before the acknowledgement and after it."""
         payload, words = ERRORS[shape]
 
         async def serve(talk: Talk) -> None:
@@ -146,11 +154,16 @@ NO_ANSWERS: dict[str, object] = {
 
 
 class TestEvent:
-    @pytest.mark.parametrize("shape", NO_ANSWERS)
     async def test_what_is_no_answer_ends_its_subscription(
-        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool, shape: str
+        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool
     ) -> None:
         """As over HTTP; after the events before it, with a stop to the server; the others go on."""
+        for shape in NO_ANSWERS:
+            await self._what_is_no_answer_ends_its_subscription(backend, protocol, mode, share, shape)
+
+    async def _what_is_no_answer_ends_its_subscription(
+        self, backend: Backend, protocol: Protocol, mode: Mode, share: bool, shape: str
+    ) -> None:
 
         async def serve(talk: Talk) -> None:
             await talk.hello()

@@ -510,6 +510,16 @@ class TestSockets:
         ]
         assert server.executions == {"count": 1}
 
+    async def test_padding(self, server: ScriptedServer, http: aiohttp.ClientSession) -> None:
+        """Events are as large as the test wants them, beside their data."""
+        async with http.ws_connect(server.ws_url, protocols=[MODERN]) as ws:
+            await begin(ws)
+            for key, padding, more in (("1", 5, {"extensions": {"padding": "xxxxx"}}), ("2", 0, {})):
+                server.padding = padding
+                await ws.send_json(start(key, "subscription { count(to: 0) }"))
+                assert (await ws.receive_json())["payload"] == {"data": {"count": 0}, **more}
+                assert (await ws.receive_json())["type"] == "complete"
+
     async def test_legacy(self, server: ScriptedServer, http: aiohttp.ClientSession) -> None:
         """graphql-ws: start, data, stop with a complete, connection_terminate."""
         async with http.ws_connect(server.ws_url, protocols=[LEGACY]) as ws:

@@ -10,10 +10,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
+from aiographql.client import GraphQLClientException
+
 from graphql_prod import clock
 from graphql_prod.errors import renewed
+from graphql_prod.garbage import no_full_collection
 from graphql_prod.loops import call_on
-from graphql_prod.schema.garbage import no_full_collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +81,24 @@ class Worker:
             # After a fork the child's is not alive.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="graphql_prod schema", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # none is left now
+                    self._refuse(error)
+
+    def _refuse(self, error: RuntimeError) -> None:
+        """Tell those who wait that nobody does their jobs; what comes later begins anew."""
+        self._thread = None
+        refusal = GraphQLClientException(
+            f"Nothing was sent: no thread could be begun to look at documents ({error}). See how many "
+            "threads and how much memory this process may have."
+        )
+        refusal.__cause__ = error
+        jobs, self._jobs = self._jobs, deque()
+        for job in jobs:
+            if job.dropped is not None:
+                job.dropped()
+            job.future.set_exception(refusal)
 
     async def result(self, job: Job[T]) -> T:
         """What came of a job that the caller has been counted in for. Safe to cancel."""

@@ -237,7 +237,7 @@ async def _wait_for(ending: list[asyncio.Task[ShutdownReport]], deadline: Deadli
 
 async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownReport:
     try:
-        return await client.shutdown(deadline.remaining)
+        return await _lifecycle(client).end(deadline.remaining)
     except asyncio.CancelledError:
         return await _lifecycle(client).shutdown(0.0)  # by a loop that ends: its own task goes on, in haste
 

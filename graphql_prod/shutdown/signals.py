@@ -89,6 +89,7 @@ class SignalHandlers:
         relay = self._relays[number] = current if isinstance(current, Relay) else Relay(number, current)
         relay.members.append(self)
         if relay is not current:
+            _taken.add(number)
             signal.signal(number, relay)
 
     def _beat(self) -> None:
@@ -181,6 +182,7 @@ class Relay:
         self._forget_the_dead()
         if self.members:
             return
+        _taken.discard(self._number)
         if self._is_in_place():
             signal.signal(self._number, self.before)
         came, self._came = self._came, False
@@ -191,6 +193,7 @@ class Relay:
     def abandon(self) -> None:
         """In a child that was forked: the handler that was there is back, and nobody is left."""
         self.members, self._came = [], False
+        _taken.discard(self._number)
         if self._is_in_place():
             signal.signal(self._number, self.before)
 
@@ -208,6 +211,42 @@ class Relay:
         else:
             signal.signal(self._number, self.before)
             signal.raise_signal(self._number)
+
+
+_taken: set[int] = set()
+"""The signals that we handle."""
+
+_masks: dict[int, set[signal.Signals | int]] = {}
+"""By thread: what was blocked before the fork that it is about."""
+
+
+def _before_a_fork() -> None:
+    """Hold our signals back until the child has its own handlers.
+
+    Python forgets, in a child, what came before it was ready: a pool that is ended right after it was begun
+    would wait for ever.
+    """
+    if _taken:
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _taken)
+
+
+def _after_a_fork() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_a_fork_in_the_child() -> None:
+    _after_a_fork()
+    _masks.clear()
+
+
+if hasattr(os, "register_at_fork"):  # after that of ``forks``, which puts the handlers back
+    os.register_at_fork(
+        before=_before_a_fork,
+        after_in_parent=_after_a_fork,
+        after_in_child=_after_a_fork_in_the_child,
+    )
 
 
 def _checked(signals: Iterable[int]) -> list[int]:

@@ -124,11 +124,17 @@ def _with_exception(event: GraphQLSubscriptionEvent) -> SubscriptionErrorEvent:
 class Run:
     """One event and the callbacks that wait for it."""
 
-    __slots__ = ("args", "callbacks", "counted", "kwargs")
+    __slots__ = ("args", "callbacks", "counted", "kwargs", "size")
 
     def __init__(
-        self, callbacks: list[Callback], counted: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        callbacks: list[Callback],
+        counted: bool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        size: int,
     ) -> None:
+        self.size = size
         self.callbacks = callbacks
         self.counted = counted
         self.args = args
@@ -150,6 +156,7 @@ class Worker:
         "_queue",
         "_runs",
         "_threads",
+        "_weight",
         "mailbox",
         "name",
         "task",
@@ -169,6 +176,7 @@ class Worker:
         self._current: Run | None = None
         """What runs; None once the subscription has been left."""
         self._events = 0
+        self._weight = 0
         self._runs = 0
         self._loop = asyncio.get_running_loop()
         self.mailbox: Mailbox | None = None
@@ -182,6 +190,10 @@ class Worker:
         """What waits, events and all else."""
         return len(self._queue or ())
 
+    def weight(self) -> int:
+        """How many bytes they came in."""
+        return self._weight
+
     @property
     def inside(self) -> bool:
         """Whether the running task belongs to a callback that is under way here."""
@@ -192,7 +204,11 @@ class Worker:
         self, callbacks: list[Callback], args: tuple[Any, ...], kwargs: dict[str, Any], *, counted: bool
     ) -> None:
         """Queue callbacks; those of an event count against ``max_queue``."""
-        self._put(Run(callbacks, counted, args, kwargs), counted)
+        size, mailbox = 0, self.mailbox
+        if mailbox is not None:
+            size, mailbox.handed = mailbox.handed, 0  # there may be more for the same message
+        self._put(Run(callbacks, counted, args, kwargs, size), counted)
+        self._weight += size
 
     def gap(self, gap: SubscriptionGap) -> None:
         """Queue a gap, in its place."""
@@ -205,13 +221,14 @@ class Worker:
                 assert self._queue is not None  # noqa: S101 -- it was found in there
                 del self._queue[index]
                 self._events -= 1
+                self._weight -= item.size
                 return True
         return False
 
     def discard(self) -> None:
         """Throw away what waits, other callbacks of the same event too; a callback that runs goes on."""
         self._queue = self._current = None
-        self._events = 0
+        self._events = self._weight = 0
 
     async def quiet(self, over: asyncio.Future[None] | None = None) -> None:
         """Wait until nothing runs, or it is ``over``; not for the callback that asks. Safe to cancel."""
@@ -256,10 +273,10 @@ class Worker:
                 if isinstance(item, SubscriptionGap):
                     await self._run_gap(item)
                     continue
-                if item.counted:
-                    self._events -= 1
-                    if mailbox is not None:
-                        mailbox.taken()
+                self._events -= item.counted
+                self._weight -= item.size
+                if mailbox is not None and (item.counted or item.size):
+                    mailbox.taken()
                 self._current = item
                 for callback in item.callbacks:
                     await self._run(callback, item.args, item.kwargs)
@@ -271,7 +288,8 @@ class Worker:
 
     def _tell_lost(self) -> None:
         """Log what a cancel of this task has left undone."""
-        lost, self._events, self._queue = self._events, 0, None
+        lost, self._queue = self._events, None
+        self._events = self._weight = 0
         if self.mailbox is not None:
             self.mailbox.taken()
         tell_drop(self.name, SubscriptionGap(dropped=lost))

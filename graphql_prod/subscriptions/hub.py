@@ -229,7 +229,17 @@ class Hub:
         # A method is made anew each time that it is named; the line keeps the object of any other id.
         return payload if isinstance(payload, MethodType) else id(payload)
 
+    def forget_the_dead(self) -> None:
+        """Leave out what was left on loops that have been closed: it holds nothing, and never ends."""
+        dead = {line for line in self.lines if line.loop.is_closed()}
+        if dead:
+            self.lines -= dead
+            self.readers -= {each for each in self.readers if each.loop.is_closed()}
+            for line in dead:
+                self.forget(line)
+
     def _require_room(self, wish: Wish | Opener) -> None:
+        self.forget_the_dead()
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
                 f"The client has no WebSocket left for another subscription: pool.subscriptions={self.limit} "

@@ -18,9 +18,7 @@ from graphql_prod.subscriptions.protocol import (
     CONTROL,
     ENDINGS,
     EVENTS,
-    UNREADABLE,
     Message,
-    UnreadableError,
     dialect_of,
     pong_message,
     read,
@@ -288,7 +286,7 @@ class Line:
             if loss.close_code == OVERSIZED:
                 loss = blaming(loss, self._unanswered())
         finally:
-            self._drop_socket(UNREADABLE if loss is not None and loss.close_code == UNREADABLE else None)
+            self._drop_socket(None if loss is None else loss.to_send)
         if clock.monotonic() - up_since >= self._policy.stable_after:
             self._backoff.forget()
             self._renewed = False
@@ -337,7 +335,7 @@ class Line:
             if isinstance(error, SocketClosed):
                 error.init = len(hello)
             if socket is not None:
-                self._discard(socket, UNREADABLE if isinstance(error, UnreadableError) else None)
+                self._discard(socket, loss_of(error).to_send if isinstance(error, Exception) else None)
             if type(error) is TimeoutError and limit.expired():
                 raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
@@ -357,7 +355,7 @@ class Line:
 
     async def _acknowledgement(self, socket: Socket) -> Message:
         while True:
-            message = read(await socket.receive(), self.opener.serializer)
+            message = read(await socket.receive(), self.opener.serializer, self.opener.max_values)
             kind = message["type"]
             if kind == "connection_ack":
                 return message
@@ -424,7 +422,22 @@ class Line:
                 continue
             if member.key in self.members and socket is self._socket:
                 member.subscribed, member.size = True, len(text)
-                await socket.send(text)
+                try:
+                    await socket.send(text)
+                except Exception as error:
+                    self._not_taken(error)
+                    raise
+
+    def _not_taken(self, error: Exception) -> None:
+        """A start message did not go out. Whoever reads knows why in a moment, or it never will."""
+        if self._scope is None or not self._listening:
+            return
+        self._silence = SilenceError(
+            f"did not take the message that subscribes ({type(error).__name__})",
+            "Look at the transport, or at what is between.",
+            "write",
+        )
+        self._scope.reschedule(self.loop.time() + IN_HASTE)
 
     def _unanswered(self) -> dict[str, int]:
         """How long the messages are that asked for subscriptions, where nothing has come for them."""
@@ -448,6 +461,7 @@ class Line:
         socket, pulse = self._socket, self._pulse
         assert socket is not None and pulse is not None  # noqa: S101, PT018 -- just connected
         receive, serializer = socket.receive, self.opener.serializer
+        max_values = self.opener.max_values
         by_messages = socket.data_at() is None
         self._silence = None
         self._listening = True
@@ -457,7 +471,7 @@ class Line:
                     data = await receive()
                     if by_messages:
                         pulse.answered()
-                    await self._take(read(data, serializer), data)
+                    await self._take(read(data, serializer, max_values), data)
         except TimeoutError:
             if self._silence is not None:
                 raise self._silence from None
@@ -493,10 +507,10 @@ class Line:
         elif kind in ENDINGS:
             self._finish(message)
         elif kind in CONTROL:
-            self._control(kind, message)
+            self._control(kind, message, data)
             await self._unread.check()
         else:
-            self._unknown(kind, message)
+            self._unknown(message, data)
 
     def _addressee(self, message: Message) -> Member | None:
         key = message.get("id")
@@ -554,21 +568,21 @@ class Line:
         self._renewed = False  # for it they were not, or long ago
         raise CredentialsRefusedError
 
-    def _control(self, kind: str, message: Message) -> None:
+    def _control(self, kind: str, message: Message, data: str | bytes) -> None:
         if kind == "connection_error":
             raise RejectedError(words_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
             text = self.opener.dumps(pong_message(message))
             self._outbox.post(self._socket.send(text), self._unread, len(text))
         for member in self.members.values():
-            member.take_control(message)
+            member.take_control(message, data)
 
-    def _unknown(self, kind: str, message: Message) -> None:
+    def _unknown(self, message: Message, data: str | bytes) -> None:
         if not self._warned:
             self._warned = True
             logger.warning("%s: messages of an unknown type are ignored", self.host)
         for member in self.members.values():
-            member.take_control(message)
+            member.take_control(message, data)
 
     # After the end of a socket.
 

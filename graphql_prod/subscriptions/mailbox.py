@@ -41,6 +41,9 @@ class Downstream(Protocol):
     def length(self) -> int:
         """How many things wait there, other ones included."""
 
+    def weight(self) -> int:
+        """How many bytes they came in."""
+
     def drop_oldest(self) -> bool:
         """Throw the first of them away; False if there is none."""
 
@@ -50,6 +53,7 @@ class Mailbox:
 
     :ivar dropped: events thrown away since this was last told.
     :ivar error: what the reader gets once everything before it was taken.
+    :ivar handed: bytes of what was taken last, for whoever queues it once more.
     """
 
     __slots__ = (
@@ -58,17 +62,24 @@ class Mailbox:
         "_room",
         "_stalled",
         "_waiting",
+        "_weight",
         "downstream",
         "dropped",
         "ended",
         "error",
         "events",
+        "handed",
         "limit",
+        "max_bytes",
         "overflow",
     )
 
-    def __init__(self, limit: int, overflow: Overflow) -> None:
+    def __init__(self, limit: int, overflow: Overflow, max_bytes: int | None = None) -> None:
         self.limit = limit
+        self.max_bytes = max_bytes
+        self.handed = 0
+        self._weight = 0
+        """Bytes of all that is in here, as it came."""
         self.overflow = overflow
         self.downstream: Downstream | None = None
         self.events = 0
@@ -76,37 +87,46 @@ class Mailbox:
         self.ended = False
         self.error: Exception | None = None
         # Most subscriptions are idle most of the time: an empty deque takes 600 bytes.
-        self._items: deque[Item] | None = None
+        self._items: deque[SubscriptionGap | tuple[Message, int]] | None = None
         self._arrival: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._stalled = False
-        self._waiting: Message | None = None
-        """An event that has been read and does not fit in yet."""
+        self._waiting: tuple[Message, int] | None = None
+        """An event that has been read and does not fit in yet, and its bytes."""
 
     @property
     def awaited(self) -> bool:
         """Whether a reader waits right now."""
         return self._arrival is not None and not self._arrival.done()  # one that gave up has cancelled it
 
-    @property
-    def full(self) -> bool:
-        """Whether another event is one too many."""
+    def is_full(self, size: int) -> bool:
+        """Whether another event, of so many bytes, is one too many."""
         waiting = self.events if self.downstream is None else self.events + self.downstream.backlog()
-        return waiting >= self.limit
+        return waiting >= self.limit or (waiting > 0 and self.is_heavy(size))
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much waits that what is no event need not wait too."""
+    def is_heavy(self, size: int) -> bool:
+        """Whether so many bytes more are too many."""
+        if self.max_bytes is None:
+            return False
+        waiting = self._weight if self.downstream is None else self._weight + self.downstream.weight()
+        return waiting + size > self.max_bytes
+
+    def is_crowded(self, size: int) -> bool:
+        """Whether so much waits that what is no event, and has so many bytes, need not wait too."""
         waiting = len(self._items or ()) + (0 if self.downstream is None else self.downstream.length())
-        return waiting >= self.limit
+        return waiting >= self.limit or self.is_heavy(size)
 
-    def put(self, item: Item) -> None:
-        """Add what came; whether there is room is the writer's affair."""
+    def put(self, item: Item, size: int = 0) -> None:
+        """Add what came, and the bytes of it; whether there is room is the writer's affair."""
         if self._items is None:
             self._items = deque()
-        add(self._items, item)
-        if type(item) is dict and item["type"] in EVENTS:
-            self.events += 1
+        if isinstance(item, SubscriptionGap):
+            add(self._items, item)
+        else:
+            self._items.append((item, size))
+            self._weight += size
+            if item["type"] in EVENTS:
+                self.events += 1
         self._wake_reader()
 
     def take(self) -> Item | None:
@@ -116,8 +136,12 @@ class Mailbox:
             return self.told(items)
         if not items:
             return None
-        item = items.popleft()
-        if type(item) is dict and item["type"] in EVENTS:
+        entry = items.popleft()
+        if isinstance(entry, SubscriptionGap):
+            return entry
+        item, self.handed = entry
+        self._weight -= self.handed
+        if item["type"] in EVENTS:
             self.events -= 1
             self.taken()
         return item
@@ -141,11 +165,11 @@ class Mailbox:
         self._arrival = asyncio.get_running_loop().create_future()
         return self._arrival
 
-    async def put_when_room(self, message: Message) -> None:
+    async def put_when_room(self, message: Message, size: int) -> None:
         """Add an event as soon as there is room for it. Safe to cancel."""
-        self._waiting = message
+        self._waiting = message, size
         try:
-            while self.full and self._waiting is not None:
+            while self.is_full(size) and self._waiting is not None:
                 self._room = asyncio.get_running_loop().create_future()
                 try:
                     await self._room
@@ -155,28 +179,29 @@ class Mailbox:
             self._put_waiting()
 
     def _put_waiting(self) -> None:
-        message, self._waiting = self._waiting, None
-        if message is not None:
-            self.put(message)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.put(*waiting)
 
-    async def turn(self) -> None:
+    async def turn(self, size: int) -> None:
         """Let a reader that can go on go on: a burst shall not cost one that keeps up any events."""
         for _ in range(TURNS):
-            if self._stalled or not self.full:
+            if self._stalled or not self.is_full(size):
                 return
             await asyncio.sleep(0)
-        self._stalled = self.full
+        self._stalled = self.is_full(size)
 
     def drop_oldest(self) -> None:
         """Throw the oldest event away, and count it."""
         if self.downstream is not None and self.downstream.drop_oldest():
             self.dropped += 1
             return
-        for index, item in enumerate(self._items or ()):
-            if type(item) is dict and item["type"] in EVENTS:
+        for index, entry in enumerate(self._items or ()):
+            if not isinstance(entry, SubscriptionGap) and entry[0]["type"] in EVENTS:
                 assert self._items is not None  # noqa: S101 -- it was found in there
                 del self._items[index]
                 self.events -= 1
+                self._weight -= entry[1]
                 self.dropped += 1
                 return
 
@@ -200,7 +225,7 @@ class Mailbox:
     def discard(self) -> None:
         """Throw away what nobody will read."""
         self._items = None
-        self.events = 0
+        self.events = self._weight = 0
 
     def _wake_reader(self) -> None:
         arrival, self._arrival = self._arrival, None

@@ -37,6 +37,13 @@ Variables = Mapping[str, Any]
 Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
 
 
+def bytes_of(data: str | bytes) -> int:
+    """The size of a message as it came."""
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode("utf-8", "surrogatepass"))
+
+
 def cut_off(host: str) -> ClientClosedError:
     """What a subscription ends with that outlives its client."""
     return ClientClosedError(f"The client for {host} was closed before this subscription came to its end.")
@@ -138,7 +145,7 @@ class Member:
         self.key = key
         self.name = name
         self.control = control
-        self.mailbox = Mailbox(policy.max_queue, policy.overflow)
+        self.mailbox = Mailbox(policy.max_queue, policy.overflow, policy.max_queue_bytes)
         self.established = False
         self.subscribed = False
         self.answered = False
@@ -260,45 +267,49 @@ class Member:
         """The end that an event makes which is no GraphQL answer."""
         return invalid_event(self.line.host, self._request, payload)
 
-    def take_control(self, message: Message) -> None:
+    def take_control(self, message: Message, data: str | bytes) -> None:
         """Something about the connection, for callbacks that look at that; never one too many."""
-        if self.control and not self.mailbox.crowded:
-            self.mailbox.put(message)
+        if self.control and not self.mailbox.is_crowded(size := bytes_of(data)):
+            self.mailbox.put(message, size)
 
     async def take(self, message: Message, data: str | bytes) -> None:
         """An event, and how it came: wait for room, drop the oldest, or end, as the policy says."""
         self._last = data
         mailbox = self.mailbox
-        if mailbox.full:
-            await self._squeeze(mailbox, message)
+        size = bytes_of(data)
+        if mailbox.is_full(size):
+            await self._squeeze(mailbox, message, size)
         else:
-            mailbox.put(message)
+            mailbox.put(message, size)
 
-    async def _squeeze(self, mailbox: Mailbox, message: Message) -> None:
+    async def _squeeze(self, mailbox: Mailbox, message: Message, size: int) -> None:
         overflow = mailbox.overflow
         if overflow == "block" and not self.line.shared:
             with self.line.held_back():
-                await mailbox.put_when_room(message)
+                await mailbox.put_when_room(message, size)
             return
-        await mailbox.turn()
-        if mailbox.full and overflow != "drop_oldest":
+        await mailbox.turn(size)
+        if overflow != "drop_oldest" and mailbox.is_full(size):
             self.line.leave(self)
-            self.end(self._overflow())
+            self.end(self._overflow(size))
         if mailbox.ended:
             return
-        if mailbox.full:
+        while mailbox.is_full(size):
             mailbox.drop_oldest()
             self.line.hub.dropped += 1
             if self.watch is not None:
                 self.watch.dropped()
-        mailbox.put(message)
+        mailbox.put(message, size)
 
-    def _overflow(self) -> Exception:
+    def _overflow(self, size: int) -> Exception:
         why = "On a shared connection nobody may hold the others back. " if self.line.shared else ""
+        waits, setting = f"{self.mailbox.limit} events wait for its reader, and one more came", "max_queue"
+        if self.mailbox.is_heavy(size):
+            waits = f"with one more, its events that wait would come to over {self.mailbox.max_bytes:,} bytes"
+            setting = "max_queue_bytes"
         return SubscriptionClosedError(
-            f"The subscription to {self.line.host} was ended: {self.mailbox.limit} events wait for its "
-            f"reader, and one more came. {why}Read faster, raise subscriptions.max_queue, or set "
-            "subscriptions.overflow to drop_oldest.",
+            f"The subscription to {self.line.host} was ended: {waits}. {why}Read faster, raise "
+            f"subscriptions.{setting}, or set subscriptions.overflow to drop_oldest.",
             close_reason="the queue was full",
         )
 

@@ -49,6 +49,7 @@ class Opener:
         "_unused",
         "changed",
         "host",
+        "max_values",
         "protocols",
         "proven",
         "renewable",
@@ -62,6 +63,7 @@ class Opener:
         self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer
         self._ground = ground
+        self.max_values = ground.wire.max_response_values
         self._credentials = wish.credentials
         self._endpoint = wish.endpoint
         self._request = wish.request
@@ -135,7 +137,8 @@ class Opener:
             refuse_twice(self.host, given.headers)
         self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
-        return {**sent, **provided(given.headers, sent, self._ground.static_headers)}
+        beneath = credentials.beneath or self._ground.static_headers
+        return {**sent, **provided(given.headers, sent, beneath)}
 
     def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
         """Whether refused credentials can be exchanged for others that may be taken.

@@ -107,8 +107,10 @@ class SubscriptionPolicy(Policy):
     :param refused_words: phrases that refuse the credentials in prose, in the reason of a close or in an
         error; compared as words, without case. The ``auth_error_codes`` of the client are looked for too.
     :param max_queue: events that wait for their reader, at most.
-    :param overflow: what happens at one event more: ``"block"`` reads no further, ``"drop_oldest"`` drops and
-        tells a gap, ``"error"`` ends the subscription.
+    :param max_queue_bytes: bytes of them, as they came, at most. An event that is larger alone is let through
+        when none waits. None: no limit.
+    :param overflow: what happens at one event more than either allows: ``"block"`` reads no further,
+        ``"drop_oldest"`` drops and tells a gap, ``"error"`` ends the subscription.
     :param callback_executor: True runs callbacks that are plain functions in a thread.
     :param share_connection: True puts subscriptions of the same endpoint, protocol, credentials and
         ``connection_init`` payload on one socket; there ``"block"`` acts as ``"error"``.
@@ -129,6 +131,7 @@ class SubscriptionPolicy(Policy):
     refused_close_codes: RefusedCloses = REFUSED_CLOSE_CODES
     refused_words: Listed[str] = REFUSED_WORDS
     max_queue: Annotated[int, Number, Field(ge=1)] = 1000
+    max_queue_bytes: Annotated[int, Number, Field(ge=1)] | None = 16 * 1024 * 1024
     overflow: Overflow = "block"
     callback_executor: bool = False
     share_connection: bool = False

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 
+from graphql_prod.bodies import LARGE, TooManyValuesError, require_few_values
+from graphql_prod.garbage import no_full_collection
 from graphql_prod.subscriptions.shapes import NO_WORDS, errors_in
 
 if TYPE_CHECKING:
@@ -61,18 +63,28 @@ def dialect_of(agreed: str | None, offered: Sequence[str]) -> Dialect:
     return LEGACY if agreed == GRAPHQL_WS_PROTOCOL else MODERN
 
 
-def read(data: str | bytes, serializer: GraphQLSerializer) -> Message:
+def read(data: str | bytes, serializer: GraphQLSerializer, max_values: int | None = None) -> Message:
     """The message in a frame.
 
+    :param max_values: what a large one may hold. None: no limit.
     :raises UnreadableError: it is no JSON, no object, or has no type.
+    :raises TooManyValuesError: it holds more than that.
     """
     try:
-        message = serializer.loads(data)
+        message = serializer.loads(data) if len(data) <= LARGE else _large(data, serializer, max_values)
+    except TooManyValuesError:
+        raise
     except Exception as error:  # a serializer of the caller's may raise anything
         raise UnreadableError("sent a message that is no JSON") from error
     if not isinstance(message, dict) or type(message.get("type")) is not str:
         raise UnreadableError("sent a message that is no object with a type")
     return message if type(message) is dict else dict(message)
+
+
+def _large(data: str | bytes, serializer: GraphQLSerializer, max_values: int | None) -> Any:
+    require_few_values(data, max_values)
+    with no_full_collection():
+        return serializer.loads(data)
 
 
 def init_message(payload: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Message:

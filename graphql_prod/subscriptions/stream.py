@@ -108,7 +108,12 @@ class EventStream(AsyncGenerator[Any, None]):
         try:
             if self._wished is not None:
                 wish = await self._wished()
-                self._member = self._hub.join(wish)
+                try:
+                    self._member = self._hub.join(wish)
+                except Exception:
+                    if wish.transport is not None and self._hub.is_own(wish):
+                        await wish.transport.close()  # as one that was used
+                    raise
                 self._wished = None  # it keeps all that stream() was given
                 self._reader = StreamReader(self._hub, self._member)
                 self._keeper = _keeper(self._hub, wish, self._member, self._reader)
@@ -177,10 +182,12 @@ async def _keeper(hub: Hub, wish: Wish, member: Member, reader: StreamReader) ->
         in_haste = task is not None and task.cancelling() > 0 and member.line.connected
         member.leave()
         reader.leave()
-        if not in_haste and not member.line.shared and not member.disowned:
-            await asyncio.wait({member.line.task})
-        if wish.transport is not None and hub.is_own(wish):
-            await wish.transport.close()
+        try:
+            if not in_haste and not member.line.shared and not member.disowned:
+                await asyncio.wait({member.line.task})
+        finally:
+            if wish.transport is not None and hub.is_own(wish):
+                await wish.transport.close()
 
 
 def _let_go_of_frames() -> None:
@@ -209,6 +216,8 @@ STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default
 """The streams that have handed something over to this task, or to the one that began it."""
 
 _numbers = itertools.count()
+_alive: set[int] = set()
+"""The streams that have not ended."""
 
 # Seconds without a question, after which a reader that no task stands for is given up at the client's end.
 PATIENCE = 2.0
@@ -223,6 +232,7 @@ class StreamReader:
         self._hub = hub
         self.member = member
         self._number = next(_numbers)
+        _alive.add(self._number)
         self._lost = False
         self.loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
@@ -248,10 +258,12 @@ class StreamReader:
             self._read_by(task)
         here = STREAMS.get()
         if self._number not in here:
-            STREAMS.set(here | {self._number})
+            # One that was dropped in the middle has ended in a context of the loop's own.
+            STREAMS.set((here & _alive) | {self._number})
 
     def leave(self) -> None:
         """The end."""
+        _alive.discard(self._number)
         here = STREAMS.get()
         if self._number in here:
             STREAMS.set(here - {self._number})
@@ -294,7 +306,9 @@ class StreamReader:
         if mailbox.events:
             self._lost = True
             mailbox.discard()
-            mailbox.error = mailbox.error or cut_off(member.line.host)
+            error = cut_off(member.line.host)
+            # Whatever had ended it, its reader has not read all that came before.
+            error.__cause__, mailbox.error = mailbox.error, error
         self._hub.leave(self)
 
     def disown(self) -> object:

@@ -193,6 +193,11 @@ class Door:
         self._tell(None)
         return delivery
 
+    @property
+    def reached(self) -> bool:
+        """Whether a task has come through here."""
+        return self._served is not None
+
     def _is_left(self) -> bool:
         return self._left is not None and self._left is self._served
 
@@ -452,6 +457,8 @@ async def subscribed(
         await door.opened()
     except BaseException:
         await _cancelled(task)
+        if not door.reached:
+            await door.close()  # cancelled before its first step, the task has not done it
         raise
     return subscription
 

@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from graphql_prod.bodies import TooManyValuesError
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -155,6 +156,12 @@ class Loss:
     """``what`` without the server's words, which may quote a secret; None: there are none in it."""
 
     @property
+    def to_send(self) -> int | None:
+        """The code to close with where it is up to us to say why."""
+        ours = isinstance(self.cause, UnreadableError | TooManyValuesError)
+        return self.close_code if ours else None
+
+    @property
     def retry_after(self) -> float:
         """Seconds that the server asked us to wait, 0 if it did not."""
         return retry_after(self.headers) or 0.0
@@ -225,6 +232,11 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
         case UnreadableError():
             hint = "Look at what the server, or a proxy before it, sends."
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
+        case TooManyValuesError():
+            what = f"sent an event with more than {error.args[0]:,} values, over our limit"
+            hint = "Ask for less in an event, or raise max_response_values."
+            reason = f"closed by us: {what}"
+            return Loss(what, hint, OVERSIZED, reason, closed=True, ours=True, cause=error)
         case UnofferedError():
             return _of_unoffered(str(error))
         case RejectedError():

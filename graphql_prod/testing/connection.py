@@ -286,7 +286,11 @@ class Connection:
                 self._server._changed()
 
     async def _event(self, key: str, result: ExecutionResult) -> None:
-        await self.send({"type": self._dialect.event, "id": key, "payload": result.formatted})
+        payload: dict[str, Any] = {**result.formatted}
+        if self._server.padding:
+            extensions = payload.get("extensions") or {}
+            payload["extensions"] = {**extensions, "padding": "x" * self._server.padding}
+        await self.send({"type": self._dialect.event, "id": key, "payload": payload})
 
     async def _complete(self, key: str) -> None:
         self._operations.pop(key, None)

@@ -22,6 +22,9 @@ class ScriptedSockets(ScriptedHTTP):
         super().__init__(path)
         self.ack_delay = 0.0
         """Seconds between `connection_init` and its acknowledgement."""
+        self.padding = 0
+        """Characters added to each event, under `extensions.padding`: large events. Settable, also
+        while it counts."""
         self.never_ack = False
         """Whether `connection_init` stays without an acknowledgement."""
         self.init_timeout: float | None = 3.0

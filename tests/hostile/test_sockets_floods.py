@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "flooded.py"
 MOST_MIB = 64
-MOST_SECONDS = 30
+MOST_SECONDS = 40
 UNREAD = "closed by us: did not read our answers to its pings, and went on sending"
 
 
@@ -35,16 +35,16 @@ def a_message(size: int) -> bytes:
 
 
 FLOODS = {
-    "short ping messages": a_message(0) * 500,
+    "short ping messages": a_message(2000) * 20,
     "long ping messages": a_message(100_000),
     "empty ping frames": frame("", PING) * 2000,
     "full ping frames": frame("a" * 125, PING) * 500,
 }
 
 
-async def flooded(url: str, backend: Backend, whose: str) -> dict[str, Any]:
+async def flooded(url: str, backend: Backend, whose: str, seconds: float) -> dict[str, Any]:
     """What the subscriber says of it, within the limit."""
-    command = [sys.executable, "-B", str(PROGRAM), url, backend, whose]
+    command = [sys.executable, "-B", str(PROGRAM), url, backend, whose, str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(MOST_SECONDS):
@@ -72,8 +72,9 @@ async def test_pings_whose_answers_nobody_reads(backend: Backend, flood: str, wh
             await peer.write(FLOODS[flood])
 
     async with RawServer(script, unread=4096) as server:
-        report = await flooded(server.url, backend, whose)
-    if flood != "empty ping frames":  # of their answers a system's buffers take a million
+        endless = flood == "empty ping frames"  # a system's buffers take a million of their answers
+        report = await flooded(server.url, backend, whose, 3 if endless else 25)
+    if not endless:
         assert report["told"] == [UNREAD]
     assert report["grown"] < MOST_MIB, report
 
@@ -88,7 +89,7 @@ async def test_a_server_that_reads_may_ping_as_it_likes(backend: Backend, flood:
         key = await peer.subscribed()
         reading = asyncio.create_task(read(peer))
         try:
-            for _ in range(100 if flood == "long ping messages" else 20):
+            for _ in range(100 if "messages" in flood else 5):
                 await peer.write(FLOODS[flood])
                 await asyncio.sleep(0)
             await peer.write(peer.event(key, 1))

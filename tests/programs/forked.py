@@ -314,6 +314,29 @@ async def terminated(backend: Any, url: str, ca: str | None, way: str) -> None:
     await registrar.shutdown()
 
 
+async def terminated_at_once(backend: Any, url: str, ca: str | None, way: str) -> None:
+    """A child that is ended before it could do anything; and the parent still has its handlers."""
+    client = client_of(backend, url, ca)
+    client.install_signal_handlers()
+    codes = set()
+    for _ in range(40):
+        process = FORK.Process(target=time.sleep, args=(30,))
+        process.start()
+        process.terminate()
+        process.join(5)
+        codes.add(process.exitcode)
+        if process.exitcode is None:
+            process.kill()
+            break
+    before = client.state
+    os.kill(os.getpid(), signal.SIGTERM)
+    while client.state != "closed":
+        await asyncio.sleep(0.005)
+    say(
+        codes=sorted(codes, key=str), before=before, blocked=len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    )
+
+
 async def serving(backend: Any, url: str, ca: str | None, way: str) -> None:
     """A service with a daemon helper ends at SIGTERM, whichever came first, the helper or the handlers."""
     async with ShutdownCoordinator(deadline=10) as coordinator:
@@ -331,7 +354,8 @@ async def serving(backend: Any, url: str, ca: str | None, way: str) -> None:
 
 
 PROGRAMS = {
-    each.__name__: each for each in (used, unused, given, in_mid_call, while_draining, terminated, serving)
+    each.__name__: each
+    for each in (used, unused, given, in_mid_call, while_draining, terminated, terminated_at_once, serving)
 }
 
 

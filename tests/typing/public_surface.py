@@ -281,6 +281,7 @@ def settings() -> None:
         stable_after=1,
         fatal_close_codes=frozenset({4400}),
         max_queue=10,
+        max_queue_bytes=None,
         overflow="drop_oldest",
         callback_executor=True,
         share_connection=True,
@@ -288,6 +289,7 @@ def settings() -> None:
     )
     assert_type(subscriptions.overflow, Literal["block", "drop_oldest", "error"])
     assert_type(subscriptions.max_reconnects, int | None)
+    assert_type(subscriptions.max_queue_bytes, int | None)
     config = ProductionConfig(
         endpoint="https://h/graphql",
         backend="httpx",
@@ -297,7 +299,9 @@ def settings() -> None:
         timeout=timeout,
         pool=pool,
         subscriptions=subscriptions,
+        max_response_values=None,
     )
+    assert_type(config.max_response_values, int | None)
     assert_type(config.endpoint, str | None)
     assert_type(config.timeout, TimeoutPolicy)
     assert_type(config.pool, PoolPolicy)
