@@ -1,4 +1,6 @@
-"""When bytes last came over a WebSocket: a large message on a slow link is no silence.
+"""What passes beneath a WebSocket: when bytes last came, and what they make the library send.
+
+A large message on a slow link is no silence.
 
 websockets and our own aiohttp sessions are told by the transport, a caller's aiohttp session by the
 operating system where that is Linux.
@@ -74,6 +76,10 @@ class TappedResponse(aiohttp.ClientWebSocketResponse):
             transport.set_protocol(self.tap)
 
 
+# Bytes of pongs that the other side does not read: eight thousand of them, which is days of usual pings.
+MOST_UNREAD = 1024 * 1024
+
+
 @cache
 def tapped_connection() -> type[ClientConnection]:
     """The class of our WebSockets over websockets."""
@@ -81,9 +87,16 @@ def tapped_connection() -> type[ClientConnection]:
     from websockets.protocol import State
 
     class TappedConnection(ClientConnection):
-        """Notes when data comes; reads a refused upgrade, and ends after a close frame, as aiohttp does."""
+        """Notes when data comes; reads a refused upgrade, and ends after a close frame, as aiohttp does.
+
+        The library answers pings itself, whether the other side reads the answers or not.
+
+        :ivar unread: whether the connection was given up since it did not.
+        """
 
         data_at = 0.0
+        unread = False
+        _owed = 0
         head: AnswerHead | None = None
         last_moment: asyncio.TimerHandle | None = None
         made = False
@@ -101,9 +114,20 @@ def tapped_connection() -> type[ClientConnection]:
                     self.head = None
                 if not data:
                     return
+            before = self.transport.get_write_buffer_size()
             super().data_received(data)
+            self._count(before)
             if self.last_moment is None and self.state is State.CLOSING:
                 self.part()
+
+        def _count(self, before: int) -> None:
+            """Of what waits to be written, how much was written in answer to what came."""
+            waiting = self.transport.get_write_buffer_size()
+            if waiting:
+                self._owed = min(self._owed, before) + max(0, waiting - before)
+                if self._owed > MOST_UNREAD:
+                    self.unread = True
+                    self.transport.abort()
 
         def part(self) -> None:
             """See to it that the connection ends: until it has, whoever reads is told nothing.

@@ -158,9 +158,11 @@ class NoSchemaError(CallError, GraphQLIntrospectionException):
     ``schema.mode=off`` (``validate=False``) and ``schema.file`` do without it.
 
     :ivar codes: the ``extensions.code`` of the answer's errors.
+    :ivar refused: what came and is not taken; None where no schema came at all.
     """
 
     codes: frozenset[str] = frozenset()
+    refused: str | None = None
 
 
 class ClientClosedError(CallError):

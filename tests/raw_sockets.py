@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import socket
 import struct
 from typing import TYPE_CHECKING, Any, Self
 
@@ -120,11 +121,13 @@ class Peer:
 class RawServer:
     """Hands each connection to a script, after its request was read.
 
+    :param unread: bytes that a client can send which the script does not read; None: the system's megabytes.
     :ivar peers: every connection there was.
     """
 
-    def __init__(self, script: Callable[[Peer], Awaitable[None]]) -> None:
+    def __init__(self, script: Callable[[Peer], Awaitable[None]], *, unread: int | None = None) -> None:
         self._script = script
+        self._unread = unread
         self._tasks: set[asyncio.Task[Any]] = set()
         self.peers: list[Peer] = []
 
@@ -146,7 +149,10 @@ class RawServer:
                 await writer.wait_closed()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        listener = socket.create_server(("127.0.0.1", 0))
+        if self._unread is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._unread)
+        self._server = await asyncio.start_server(self._connected, sock=listener)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -573,8 +573,11 @@ class TestAuto:
         assert f"127.0.0.1:{server.port}" in record.getMessage()
         assert SECRET not in said(caplog)
         reason = record.__dict__["reason"]
-        assert f"({reason}; introspection is off)" in record.getMessage()
-        assert reason.startswith(str(STATUS[refusal]) if refusal in STATUS else "a GraphQL answer without")
+        untaken = refusal in ("an empty schema", "a schema that cannot be built")
+        why = "what came is not taken" if untaken else "introspection is off"
+        assert f"({reason}; {why})" in record.getMessage()
+        without = "a schema that cannot be built" if untaken else "a GraphQL answer without"
+        assert reason.startswith(str(STATUS[refusal]) if refusal in STATUS else without)
 
     async def test_refused_to_many(self, server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
         """All that wait go on, after one introspection and one warning."""

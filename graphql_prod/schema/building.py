@@ -22,6 +22,7 @@ from graphql.validation.validate import validate_sdl
 
 from graphql_prod.errors import CallError, ClientClosedError, ConfigurationError, NoSchemaError
 from graphql_prod.quoting import quoted, words_of
+from graphql_prod.schema.bounds import ExcessiveSchemaError, refuse_excess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +49,17 @@ WITHOUT = "schema.mode=off (validate=False) or schema.file does without it"
 
 def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchemaError:
     """The error for an answer that makes no schema."""
-    said = words_of(answer.json) or quoted(str(problem))
+    said = words_of(answer.json) or quoted(str(problem).rstrip("."))
+    if isinstance(problem, RecursionError):
+        said = "it is nested too deeply"
     error = NoSchemaError(
         f"Failed to build schema from introspection data of {host}: {said}. This was the introspection, not "
         f"your query: {WITHOUT}."
     )
+    if isinstance(problem, ExcessiveSchemaError):
+        error.refused = str(problem)
+    elif isinstance(answer.data, dict) and isinstance(answer.data.get("__schema"), dict):
+        error.refused = "a schema that cannot be built"
     errors = answer.json.get("errors")
     found = errors if isinstance(errors, list) else []
     extensions = [each.get("extensions") for each in found if isinstance(each, dict)]
@@ -76,6 +83,7 @@ def of_introspection(error: Exception) -> Exception:
 
 def introspected(data: Any) -> tuple[GraphQLSchema, bytes]:
     """The schema that an introspection's data describe, and its fingerprint; else any exception."""
+    refuse_excess(data)
     schema = build_client_schema(data)
     if schema.query_type is None:
         raise TypeError("it has no query type")
@@ -107,7 +115,10 @@ def fit(schema: GraphQLSchema) -> tuple[GraphQLSchema, int]:
 
     Those rules are about what a server may offer; graphql-core refuses to validate where one is broken.
     """
-    flaws = len(validate_schema(schema))
+    try:
+        flaws = len(validate_schema(schema))
+    except RecursionError:  # a chain of inputs that require one another
+        flaws = 1
     if not flaws:
         return schema, 0
     parts: dict[str, Any] = {**schema.to_kwargs()}

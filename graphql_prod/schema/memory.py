@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aiographql.client import GraphQLClientValidationException
-from graphql import GraphQLSyntaxError, Source, parse, validate
+from graphql import GraphQLError, GraphQLSyntaxError, Source, parse, validate
 
 from graphql_prod.errors import renewed
 from graphql_prod.schema.building import fit
@@ -155,6 +155,9 @@ def judged(schema: GraphQLSchema, document: str) -> tuple[Verdict, int]:
         errors = validate(schema, parse(document, no_location=True))
         if errors:
             errors = validate(schema, parse(document))
+    except RecursionError:
+        refusal = GraphQLClientValidationException(GraphQLError("The document is nested too deeply."))
+        return partial(renewed, refusal), len(document)
     except GraphQLSyntaxError as error:
         position = next(iter(error.positions or [0]))
         text = error.message.removeprefix("Syntax Error: ")

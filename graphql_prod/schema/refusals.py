@@ -20,6 +20,7 @@ class Refusal(enum.Enum):
     """What a server's refusal is worth."""
 
     FOR_GOOD = "introspection is off"
+    NOT_TAKEN = "what came is not taken"
     FOR_NOW = "the credentials, or a mishap of the server, may be the reason"
 
 
@@ -38,5 +39,7 @@ def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[s
         return Refusal.FOR_NOW  # somebody's transport hides the status: it may be a server that is down
     if not isinstance(error, NoSchemaError) or (status is not None and status >= 500) or status in _PASSING:
         return None
+    if error.refused is not None:
+        return Refusal.NOT_TAKEN
     passing = status == _UNAUTHORIZED or error.codes & (_MISHAPS | auth_codes)
     return Refusal.FOR_NOW if passing else Refusal.FOR_GOOD

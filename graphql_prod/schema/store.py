@@ -15,7 +15,7 @@ from graphql import get_introspection_query
 from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
 from graphql_prod.credentials import CalledItselfError, provider_failed
-from graphql_prod.errors import HTTPStatusError
+from graphql_prod.errors import HTTPStatusError, NoSchemaError, renewed
 from graphql_prod.loops import call_on
 from graphql_prod.outcomes import reason_of
 from graphql_prod.reasons import what_failed
@@ -83,6 +83,8 @@ class Schemas:
         self._settings = settings
         self._since: float | None = None
         self._refused: Refusal | None = None
+        self._untaken: tuple[NoSchemaError, float] | None = None
+        """Why the server's schema is not taken, and until when it is not asked for again."""
         self._warned = False
         self._failures = 0
         self._fingerprints: WeakKeyDictionary[GraphQLSchema, bytes] = WeakKeyDictionary()
@@ -202,6 +204,8 @@ class Schemas:
             if clock.monotonic() >= self.due:
                 self._refresh()
             return self.known
+        if self._untaken is not None and clock.monotonic() < self._untaken[1]:
+            raise renewed(self._untaken[0])
         try:
             return await self._flown(headers, settings)
         except Exception:
@@ -332,7 +336,7 @@ class Schemas:
         now = clock.monotonic()
         self.known, self._since = built.schema, now
         self._memory = self._memory_of(built.schema)
-        self._refused, self._failures = None, 0
+        self._refused, self._untaken, self._failures = None, None, 0
         self.due = math.inf if self.policy.ttl is None else now + self.policy.ttl
 
     def _failed(self, error: Exception, call: Call) -> None:
@@ -344,6 +348,11 @@ class Schemas:
             if self.policy.stale_if_error:
                 return
             self.known, self._memory, self.due = None, None, math.inf
+        if isinstance(error, NoSchemaError) and error.refused is not None:
+            self._postpone()
+            kept = NoSchemaError(*error.args)  # without what the other one holds: the answer
+            kept.refused, kept.codes = error.refused, error.codes
+            self._untaken, self.due = (kept, self.due), math.inf
         refusal = None
         if self.policy.mode == "auto" and self.policy.file is None:
             refusal = refusal_of(error, call.status, self._settings.auth_error_codes)
@@ -400,6 +409,8 @@ class Schemas:
 
 def _answered(error: Exception, status: int | None) -> str:
     """How a server refused, without its words."""
+    if isinstance(error, NoSchemaError) and error.refused is not None:
+        return error.refused
     if isinstance(error, HTTPStatusError):
         return reason_of(error.status)
     if status is not None and status >= 400:

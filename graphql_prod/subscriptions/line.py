@@ -13,7 +13,7 @@ from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.member import ended_from_outside
-from graphql_prod.subscriptions.outbox import Outbox
+from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
     ENDINGS,
@@ -83,6 +83,7 @@ class Line:
         "_socket",
         "_starts",
         "_tried",
+        "_unread",
         "_warned",
         "dialect",
         "elder",
@@ -106,7 +107,8 @@ class Line:
         self._socket: Socket | None = None
         self._pulse: Pulse | None = None
         self._scope: asyncio.Timeout | None = None
-        self._silence: SilenceError | None = None
+        self._silence: SilenceError | UnreadError | None = None
+        self._unread = Unread()
         self._outbox = Outbox(opener.host)
         self._starts = Outbox(opener.host)
         """What asks for events; given up with the socket that it asks over."""
@@ -181,7 +183,9 @@ class Line:
         if member.subscribed and self._socket is not None:
             member.subscribed = False
             text = self.opener.dumps(stop_message(self.dialect, member.key))
-            self._outbox.post(self._socket.send(text))
+            self._outbox.post(self._socket.send(text), self._unread, len(text))
+            if self._unread.suspicious:
+                self._outbox.post(self._look_at_unread(self._unread))
         if not self.members:
             self._close_soon()
 
@@ -340,6 +344,7 @@ class Line:
                 raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
         self._socket, self.dialect, self._ack = socket, dialect, ack
+        self._unread = Unread()
         self._begin(socket, ack)
 
     async def _headers(self, first: Member) -> dict[str, str]:
@@ -406,7 +411,8 @@ class Line:
         return SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
 
     def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
-        self._starts.post(self._start(socket, members))
+        # Not their size: it is the caller's affair how much a slow link has to carry.
+        self._starts.post(self._start(socket, members), self._unread)
 
     async def _start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
         for member, again in members:
@@ -506,6 +512,7 @@ class Line:
             self._finish(message)
         elif kind in CONTROL:
             self._control(kind, message, data)
+            await self._unread.check()
         else:
             self._unknown(message, data)
 
@@ -569,7 +576,8 @@ class Line:
         if kind == "connection_error":
             raise RejectedError(words_of(message.get("payload")))
         if kind == "ping" and self._socket is not None:
-            self._outbox.post(self._socket.send(self.opener.dumps(pong_message(message))))
+            text = self.opener.dumps(pong_message(message))
+            self._outbox.post(self._socket.send(text), self._unread, len(text))
         for member in self.members.values():
             member.take_control(message, data)
 
@@ -687,6 +695,15 @@ class Line:
             "read",
         )
         self._scope.reschedule(self.loop.time())
+
+    async def _look_at_unread(self, unread: Unread) -> None:
+        """Whether the other side takes what it is told of those that have left."""
+        try:
+            await unread.check()
+        except UnreadError as error:
+            if self._scope is not None and unread is self._unread:
+                self._silence = error
+                self._scope.reschedule(self.loop.time())
 
     async def _say_goodbye(self) -> None:
         if self._expiry is not None:

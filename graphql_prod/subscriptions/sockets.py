@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 
 from graphql_prod.byte_clock import TappedResponse, seconds_since_data
+from graphql_prod.config import host_of
 from graphql_prod.env_proxy import upgrade_proxy
 from graphql_prod.subscriptions.handshake import translating
 from graphql_prod.subscriptions.offer import offering
+from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
 from graphql_prod.subscriptions.verdict import SocketClosed
 from graphql_prod.upgrades import connect_websockets, ws_url
 
@@ -65,10 +67,12 @@ class Socket(Protocol):
 class AiohttpSocket:
     """Over aiohttp."""
 
-    __slots__ = ("_heard", "_loop", "_ws")
+    __slots__ = ("_heard", "_loop", "_pongs", "_unread", "_ws")
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, host: str = "") -> None:
         self._ws = ws
+        self._pongs = Outbox(host)
+        self._unread = Unread()
         self._loop = asyncio.get_running_loop()
         self._heard: Callable[[], None] | None = None
 
@@ -96,7 +100,7 @@ class AiohttpSocket:
                 max_msg_size=0 if max_bytes is None else max_bytes + 1,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
-        return cls(ws)
+        return cls(ws, host_of(url))
 
     @property
     def subprotocol(self) -> str | None:
@@ -110,7 +114,9 @@ class AiohttpSocket:
             if frame.type is aiohttp.WSMsgType.BINARY:
                 return frame.data  # type: ignore[no-any-return]
             if frame.type is aiohttp.WSMsgType.PING:
-                await self._ws.pong(frame.data)
+                # Not here: as long as one waits nothing is read, and aiohttp keeps what comes.
+                self._pongs.post(self._ws.pong(frame.data), self._unread, len(frame.data))
+                await self._unread.check()
             elif frame.type is aiohttp.WSMsgType.PONG:
                 if self._heard is not None:
                     self._heard()
@@ -140,6 +146,7 @@ class AiohttpSocket:
         await self._ws.ping()
 
     async def close(self, code: int) -> None:
+        self._pongs.cancel()
         try:
             await self._ws.close(code=code)
         except asyncio.CancelledError:
@@ -190,6 +197,8 @@ class WebsocketsSocket:
         try:
             return await self._ws.recv()
         except Exception as error:
+            if getattr(self._ws, "unread", False):
+                raise UnreadError from error
             from websockets.exceptions import ConnectionClosed
 
             if not isinstance(error, ConnectionClosed):

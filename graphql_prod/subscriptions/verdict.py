@@ -22,6 +22,7 @@ from graphql_prod.outcomes import reason_of
 from graphql_prod.quoting import quoted
 from graphql_prod.response import GraphQLResponse
 from graphql_prod.retry import Reach, retry_after
+from graphql_prod.subscriptions.outbox import UnreadError
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
 from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
@@ -226,6 +227,9 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
         case SilenceError():
             hint, what = error.hint, str(error)
             return Loss(what, hint, close_reason=what, phase=error.phase)
+        case UnreadError():
+            hint, what = "Look at what the server, or a proxy before it, does with what we send.", str(error)
+            return Loss(what, hint, close_reason=f"closed by us: {what}", closed=True, ours=True)
         case UnreadableError():
             hint = "Look at what the server, or a proxy before it, sends."
             return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
