@@ -154,7 +154,7 @@ async def test_a_server_that_leaves_the_connection_open_is_left(
         else:
             await peer.complete(key)
 
-    policy = {"ping_interval": None, "share_connection": share, "fatal_close_codes": ()}
+    policy: dict[str, Any] = {"ping_interval": None, "share_connection": share, "fatal_close_codes": ()}
     async with (
         RawServer(script) as server,
         client_of(server.url, backend, settings={"max_response_bytes": 4000}, **policy) as client,
