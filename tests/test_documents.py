@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from graphql_prod.documents import is_query
+from graphql_prod.documents import LONGEST_PARSED, is_query, operations
 
 QUERIES = {
     "shorthand": "{ hello }",
@@ -126,25 +126,78 @@ def test_anonymous_beside_named() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["query", "mutation"])
-@pytest.mark.parametrize("depth", [100, 100_000])
+@pytest.mark.parametrize("depth", [100, 1500, 100_000])
 def test_deep(keyword: str, depth: int) -> None:
-    """A document that nests too deep for the parser is undecided, not a crash."""
+    """A document that nests too deep for the parser is no crash: a long one is judged without it."""
     limit = sys.getrecursionlimit()
     document = keyword + "{ a " * depth + "}" * depth
-    assert is_query(document, None) is (keyword == "query" and depth < limit)
+    assert is_query(document, None) is (keyword == "query" and depth != 1500)
     assert sys.getrecursionlimit() == limit
 
 
 def test_deep_values() -> None:
     """Lists within lists are as deep as selections are."""
-    depth = 100_000
+    depth = 4000
     assert not is_query("{ echo(value: " + "[" * depth + "]" * depth + ") }", None)
+
+
+PAD = "#" + "x" * LONGEST_PARSED
+
+
+@pytest.mark.parametrize("document", [*QUERIES.values(), *CHANGES.values(), *UNDECIDED.values()])
+@pytest.mark.parametrize("pad", [f"{PAD}\n{{}}", f"{{}}\n{PAD}"], ids=["before", "after"])
+def test_long(document: str, pad: str) -> None:
+    """A long one, which is not parsed, is judged as the parser would have judged it, or not at all."""
+    long = pad.format(document)
+    if "type " in document:
+        assert operations(long) is None
+    elif document not in (UNDECIDED["syntax error"], UNDECIDED["zero byte"]):
+        assert (operations(long) or ()) == (operations(document) or ())
+        assert is_query(long, None) is is_query(document, None)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "query A { a } mutation B { b }",
+        'query A($x: I = {y: "}"}, $z: [I!]! = [{y: 1}]) @d(a: {b: [{c: "mutation {"}]}) { a(x: {y: "{"}) }',
+        r'mutation { a(t: """ } query { \""" " "" """) } query B { b }',
+        "fragment F on T @d(a: 1) { x } query # mutation\n A # }\n @d { ...F }",
+        'subscription S($q: String = "#") { s } # {',
+    ],
+)
+def test_long_and_entangled(document: str) -> None:
+    """Braces in strings, defaults, directives and comments are none."""
+    assert operations(f"{document}\n{PAD}") == operations(document)
+    assert operations(document)
+
+
+@pytest.mark.parametrize("broken", ["{ a } }", "{ a", 'query { a(x: "b) }', "query Q R { a }", "{ a } x"])
+def test_long_and_broken(broken: str) -> None:
+    """What is no document is undecided."""
+    assert operations(f"{broken}\n{PAD}") is None
+
+
+def test_a_long_one_is_not_parsed() -> None:
+    """What a parser refuses in the midst of it is not seen: the event loop has no second for that."""
+    assert operations("query Q { a(: ) }") is None
+    assert operations("query Q { a(: ) }" + PAD) == (("query", "Q"),)
 
 
 class Text(str):
     """A text of which one can see that it was forgotten."""
 
     __slots__ = ("__weakref__",)
+
+
+def test_long_texts_are_not_kept() -> None:
+    """Of a document over 1,000 characters only a digest stays."""
+    alive: weakref.WeakSet[Text] = weakref.WeakSet()
+    document = Text("{ hello(name: 1) }" + " " * 1000)
+    alive.add(document)
+    assert is_query(document, None)
+    del document
+    assert not list(alive)
 
 
 def test_bounded_memory() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from graphql import (
     GraphQLSyntaxError,
     Node,
-    OperationDefinitionNode,
     StringValueNode,
     ValueNode,
     VariableNode,
@@ -19,33 +18,31 @@ from graphql import (
 )
 from graphql.language import ListValueNode, ObjectValueNode
 
+from graphql_prod.documents import LONGEST_PARSED, operations, remembered
+
 NAME_LIMIT = 100
 """Characters of an operation's name; a longer one was made by a machine."""
 NAMES = 1000
 """Operation names a client, the contract's figure; time series cost memory wherever they are kept."""
 OTHER = "_other"
 
-# A parsed name costs nothing the second time; documents of a thousand operations are more than most have.
-_REMEMBERED = 1024
+# A name that is known costs nothing the second time; of so many short documents the text is kept.
+_REMEMBERED, _SHORT = 1024, 1000
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def operation_of(document: str, name: str | None) -> tuple[str | None, str | None]:
     """Type and name of the operation that would run; None for what cannot be told."""
-    try:
-        definitions = parse(document, no_location=True).definitions
-    except (GraphQLSyntaxError, RecursionError):
-        return None, name
-    operations = [
-        node
-        for node in definitions
-        if isinstance(node, OperationDefinitionNode)
-        and (name is None or (node.name is not None and node.name.value == name))
-    ]
-    if len(operations) != 1:
-        return None, name
-    found = operations[0]
-    return found.operation.value, found.name.value if found.name else None
+    if len(document) + len(name or "") > _SHORT:
+        return _operation_of(document, name)
+    return _of_short(document, name)
+
+
+def _operation_of(document: str, name: str | None) -> tuple[str | None, str | None]:
+    found = [each for each in operations(document) or () if name is None or (each[1] and each[1] == name)]
+    return found[0] if len(found) == 1 else (None, name)
+
+
+_of_short = lru_cache(maxsize=_REMEMBERED)(_operation_of)
 
 
 class _Literals(Visitor):
@@ -56,13 +53,17 @@ class _Literals(Visitor):
         return StringValueNode(value="*", block=False) if isinstance(node, ValueNode) and not kept else None
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def sanitized(document: str) -> str | None:
-    """The document with ``"*"`` in place of every literal, without comments; None if it is none."""
+def _sanitized(document: str) -> str | None:
+    if len(document) > LONGEST_PARSED:
+        return None
     try:
         return print_ast(visit(parse(document, no_location=True), _Literals()))
     except (GraphQLSyntaxError, RecursionError):
         return None
+
+
+sanitized = remembered(_sanitized, lambda text: len(text or ""))
+"""The document with ``"*"`` in place of every literal, without comments; None if it is none, or is long."""
 
 
 class Names:
