@@ -41,6 +41,12 @@ _PROXY = Fault(
     "could not be reached through the proxy",
     "Check that the proxy is up, and its own log.",
 )
+_UNREAD_PROXY = Fault(
+    Reach.UNSENT,
+    "proxy",
+    "could not be reached: what the proxy answered CONNECT with cannot be read",
+    "Check that it is an HTTP proxy. One that answers in HTTP/1.0 needs websockets 16.",
+)
 _BAD_PROXY = Fault(
     Reach.FINAL,
     "proxy",
@@ -138,6 +144,8 @@ def _of_websockets(error: Exception, kinds: ModuleType) -> Exception:
 def _of_handshake(error: Exception, kinds: ModuleType) -> Exception:
     if isinstance(error, kinds.InvalidProxyStatus):
         return HandshakeError(_proxy_refused(error.response.status_code))
+    if isinstance(error, kinds.InvalidProxyMessage) and not isinstance(error.__cause__, EOFError):
+        return HandshakeError(_UNREAD_PROXY)
     if isinstance(error, kinds.ProxyError):
         return HandshakeError(_PROXY)
     if isinstance(error, kinds.InvalidMessage) and isinstance(error.__cause__, EOFError):

@@ -27,12 +27,10 @@ def http_trace_config() -> aiohttp.TraceConfig:
 
     No metrics: those of HTTP would count the attempts of traced calls alone, for only these go this way.
     """
-    config = create_trace_config(
-        url_filter=_without_secrets,
-        request_hook=_count_attempts,
-        meter_provider=NoOpMeterProvider(),
-        sem_conv_opt_in_mode=_stability_mode(),
-    )
+    options: dict[str, Any] = {"sem_conv_opt_in_mode": _stability_mode()}
+    if "meter_provider" in inspect.signature(create_trace_config).parameters:  # before 0.56b0 it makes none
+        options["meter_provider"] = NoOpMeterProvider()
+    config = create_trace_config(url_filter=_without_secrets, request_hook=_count_attempts, **options)
     begin, told = list(config.on_request_start), list(config.on_request_exception)
 
     async def carrying(session: Any, ctx: Any, params: aiohttp.TraceRequestStartParams) -> None:
