@@ -99,8 +99,10 @@ def tapped_connection() -> type[ClientConnection]:
         _owed = 0
         head: AnswerHead | None = None
         last_moment: asyncio.TimerHandle | None = None
+        made = False
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.made = True
             self.head = AnswerHead()
             super().connection_made(transport)
 
@@ -139,7 +141,8 @@ def tapped_connection() -> type[ClientConnection]:
         def connection_lost(self, exc: Exception | None) -> None:
             if self.last_moment is not None:
                 self.last_moment.cancel()
-            super().connection_lost(exc)
+            if self.made:  # else TLS through a proxy has failed, and the library's own would too
+                super().connection_lost(exc)
 
         def eof_received(self) -> None:
             if self.head is not None and (rest := self.head.end()):

@@ -303,7 +303,7 @@ class ProductionClient(GraphQLClient):
             ``headers_provider`` that cannot be called.
         """
         now = self._prod_settings
-        checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
+        headers = checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
         view = copy.copy(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
@@ -426,9 +426,10 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLIntrospectionException: the server refuses, or says nothing that makes a schema.
         :raises GraphQLClientException: what :meth:`query` raises.
         """
+        checked = checked_headers(headers, "headers of the introspection", taken=self._prod.url_credentials)
         failure = None
         try:
-            answer = await self.query(introspection(headers))
+            answer = await self.query(introspection(checked))
             return await self._prod.schemas.built(answer)
         except BaseException as error:
             failure = error
@@ -483,8 +484,8 @@ class ProductionClient(GraphQLClient):
                 schema = await schemas.theirs(partial(self.get_schema, headers=headers), strict=force)
                 if schema is None:
                     return
-            headers = self._over_the_views(headers)
-        await schemas.check(request.query, schema, headers, self._settings_of(request, None), strict=force)
+        given = headers if schema is not None else self._over_the_views(headers)
+        await schemas.check(request.query, schema, given, self._settings_of(request, None), strict=force)
 
     async def subscribe(
         self,
@@ -791,9 +792,10 @@ class ProductionClient(GraphQLClient):
             self._prod_settings, **{key: own[key] for key in own.keys() - self._prod_named}
         )
 
-    def _over_the_views(self, headers: dict[str, str] | None) -> dict[str, str] | None:
+    def _over_the_views(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         view = self._prod_settings.headers
-        return layered(view, headers or {}, self._prod.header_names) if view else headers
+        given = checked_headers(headers, "headers of the introspection", taken=self._prod.url_credentials)
+        return layered(view, given or {}, self._prod.header_names) if view else given
 
     def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
         """The request with what the call itself names: the view's headers under the request's under these.
@@ -805,10 +807,10 @@ class ProductionClient(GraphQLClient):
         view = self._prod_settings.headers
         own = aligned(view, names) if view else {}
         if not isinstance(request, str) and request.headers:
-            checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
-            own = layered(own, request.headers, names)
+            given = checked_headers(request.headers, "headers of the request", taken=prod.url_credentials)
+            own = layered(own, given, names)
         if headers:
-            checked_headers(headers, "headers of the call", taken=prod.url_credentials)
+            headers = checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
         return prepared(request, own)
 

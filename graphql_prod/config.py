@@ -262,13 +262,16 @@ def _upstream_of(endpoint: str) -> tuple[object, ...]:
     return scheme, (parts.hostname or "").rstrip("."), port, parts.path.rstrip("/"), parts.query
 
 
+UNREADABLE = "an address that cannot be read"
+
+
 def target_of(location: str) -> str | None:
     """The host that a ``Location`` names, for texts; None if it stays on the same host."""
     try:
         host = urlsplit(location).hostname
         return None if host is None else quoted(host)
     except ValueError:
-        return "an address that cannot be read"
+        return UNREADABLE
 
 
 def redirect_of(endpoint: str, location: str) -> str | None:
@@ -283,7 +286,7 @@ def redirect_of(endpoint: str, location: str) -> str | None:
         own = urlsplit(endpoint)
         address = _address(target)
     except ValueError:
-        return "an address that cannot be read"
+        return UNREADABLE
     if not host:
         return None
     if host != own.hostname and own.hostname:

@@ -15,7 +15,7 @@ from opentelemetry import context as telemetry
 from opentelemetry import trace
 
 from graphql_prod.errors import ConfigurationError, TransportError
-from graphql_prod.headers import TWICE, problems
+from graphql_prod.headers import TWICE, problems, texts
 from graphql_prod.renewals import Renewals
 
 Headers = Mapping[str, str]
@@ -359,9 +359,9 @@ def _checked(headers: object) -> Headers:
         wrong = f"no headers, but {type(headers).__name__}"
         raise ProviderError(wrong) from TypeError(wrong)
     if found := "; ".join(f"'{name}', which {wrong}" for name, wrong in problems(headers)):
-        texts = all(isinstance(part, str) for pair in headers.items() for part in pair)
-        raise ProviderError(found) from (ValueError if texts else TypeError)(found)
-    return headers
+        written = all(isinstance(part, str) for pair in headers.items() for part in pair)
+        raise ProviderError(found) from (ValueError if written else TypeError)(found)
+    return texts(headers)
 
 
 def refuse_twice(host: str, headers: Headers) -> None:

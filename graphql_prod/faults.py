@@ -222,6 +222,8 @@ def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
     """
     chain = _chain(error)
     fault = next((fault for ask in _QUESTIONS if (fault := ask(chain))), _OTHER)
+    if fault is _URL and sent:
+        fault = _BAD_REDIRECT  # the endpoint was asked
     if sent is None:
         return replace(fault, sent=fault.reach is not Reach.UNSENT and fault not in _NEVER_SENT)
     if fault.reach is Reach.AMBIGUOUS and not sent:
@@ -322,9 +324,10 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     httpx = sys.modules.get("httpx")
     if httpx is None:
         return None
-    # The endpoint's own URL was looked at when the client was made.
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
-        return _BAD_REDIRECT
+        # Of what an answer names httpx says that the answer is wrong; else it is the endpoint.
+        answered = any(isinstance(link, httpx.HTTPError) for link in chain)
+        return _BAD_REDIRECT if answered else _URL
     for link in chain:
         if isinstance(link, httpx.RemoteProtocolError) and _is_parsers(chain) and not _has_closed(link):
             return _no_http(link)

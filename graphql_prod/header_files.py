@@ -25,6 +25,8 @@ LOOK_INTERVAL = 1.0
 SETTLED = 2.0
 # No header is longer; a file that is may be anything.
 LONGEST = 65536
+# A longer name, without a folder, of a file that is not there is perhaps no name.
+_LONGEST_NAME = 15
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -145,11 +147,12 @@ def headers_from_files(
     given: Any = files
     if not isinstance(given, Mapping) or not given:
         raise ConfigurationError("headers_from_files needs a mapping of header names to paths of files")
+    for name in given:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigurationError(f"headers_from_files: {name!r} is no name of a header")
     formats = _formats(given, format)
     made: dict[str, _File] = {}
     for name, path in given.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(f"headers_from_files: {name!r} is no name of a header")
         if name.lower() in (known.lower() for known in made):
             raise ConfigurationError(f"headers_from_files: the header {name} is given twice")
         if not isinstance(path, str | os.PathLike):
@@ -161,9 +164,17 @@ def headers_from_files(
             file.look(again=True)
         except _UnusableError as error:
             raise ConfigurationError(
-                f"headers_from_files: the file {os.fspath(path)} of the header {name} cannot be used: {error}"
+                f"headers_from_files: the file {_shown(path)} of the header {name} cannot be used: {error}"
             ) from None
     return _FileHeaders(made)
+
+
+def _shown(path: Path) -> str:
+    """A file's name for texts. What may be the secret itself, given in its place, is not shown."""
+    text = os.fspath(path)
+    if any(char.isspace() for char in text) or (os.sep not in text and len(text) > _LONGEST_NAME):
+        return f"(a text of {len(text)} characters, which is no file's name)"
+    return text
 
 
 def _formats(files: Mapping[Any, Any], given: object) -> dict[str, str]:

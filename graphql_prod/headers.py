@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, overload
 
 from multidict import CIMultiDict
 
@@ -13,11 +13,12 @@ from graphql_prod.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-H = TypeVar("H")
-
 _is_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 # aiohttp and websockets carry Latin-1 beyond ASCII as UTF-8, and so do we over httpx.
 _is_value = re.compile(r"[\t\x20-\x7e\xa0-\xff]*").fullmatch
+
+# With one that is wrong, a part of the body is another request, or the request never ends.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 # What the stock client sends unless told otherwise.
 STOCK_HEADERS = {
@@ -33,17 +34,34 @@ def problems(headers: Mapping[Any, Any], taken: bool = False) -> Iterable[tuple[
     :param taken: True where the endpoint's URL holds credentials, so that ``Authorization`` is given twice.
     """
     for name, value in headers.items():
-        if type(name) is not str or not _is_name(name):
+        if not isinstance(name, str) or not _is_name(name):
             yield _shown(name), _wrong_name(name)
-        elif type(value) is not str or not _is_value(value):
-            if wrong := _wrong_value(value):
-                yield name, wrong
+        elif name.lower() in _FRAMING:
+            yield name, "is made by the HTTP library, of the body; leave it out"
+        elif wrong := _wrong_value(value):
+            yield name, wrong
         elif taken and name.lower() == "authorization":
             yield name, TWICE
 
 
-def checked(headers: H, source: str, *, taken: bool = False) -> H:
-    """The headers, if HTTP can carry them; None stays None.
+def texts(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The same, in plain texts: libraries write a subclass (``istr``, an enumeration) each its way."""
+    for name, value in headers.items():
+        if type(name) is not str or type(value) is not str:
+            return {str.__str__(name): str.__str__(value) for name, value in headers.items()}
+    return headers
+
+
+@overload
+def checked(headers: None, source: str, *, taken: bool = False) -> None: ...
+
+
+@overload
+def checked(headers: Mapping[str, str], source: str, *, taken: bool = False) -> Mapping[str, str]: ...
+
+
+def checked(headers: Any, source: str, *, taken: bool = False) -> Any:
+    """The headers in plain texts, if HTTP can carry them; None stays None.
 
     :param source: where they come from, for the error.
     :raises ConfigurationError: naming each header that cannot be carried, and never a value.
@@ -55,7 +73,7 @@ def checked(headers: H, source: str, *, taken: bool = False) -> H:
         raise ConfigurationError(f"{source} must be a mapping of texts to texts, not {wrong}")
     if found := "; ".join(f"'{name}' {wrong}" for name, wrong in problems(headers, taken)):
         raise ConfigurationError(f"{source} cannot be sent: {found}")
-    return headers
+    return texts(headers)
 
 
 TWICE = (

@@ -12,7 +12,7 @@ from aiographql.client.exceptions import GraphQLTransportException
 
 from graphql_prod import faults, renewals
 from graphql_prod.advice import advice_of
-from graphql_prod.config import redirect_of, target_of
+from graphql_prod.config import UNREADABLE, redirect_of, target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -254,8 +254,14 @@ def _of_status(
         status,
         retry_after=wait,
         error=translated,
-        unread=not response.json and b'"data"' in exchange.body,
+        unread=not response.json and _may_hold_data(exchange.body),
     )
+
+
+def _may_hold_data(body: bytes) -> bool:
+    """Whether a body that nobody could read may be an answer with data: in UTF-16 too, or with escapes."""
+    text = body.replace(b"\0", b"")
+    return b'"data"' in text or b"\\u00" in text
 
 
 def _status_text(
@@ -268,6 +274,12 @@ def _status_text(
             return (
                 f"{host} answered {reason_of(status)} {call.spent}: a redirect to the same address, which is "
                 f"not followed. {call.consequence} Look at the proxy before the server: it may want a cookie."
+            )
+        if not location or target == UNREADABLE:
+            return (
+                f"{host} answered {reason_of(status)} {call.spent}: a redirect to "
+                f"{UNREADABLE if location else 'no address'}, which is not followed. {call.consequence} "
+                "Look into the log of the server, or of the proxy before it."
             )
         target = target or host
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
 from graphql import GraphQLSyntaxError
 
-from graphql_prod.config import ProductionConfig, has_credentials, plain
+from graphql_prod.config import ProductionConfig, has_credentials, plain, redacted, same_upstream
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.hub import Hub
     from graphql_prod.timeouts import TimeoutPolicy
     from graphql_prod.transport import ProductionTransport
+
+logger = logging.getLogger("graphql_prod")
 
 _PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
 _PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)
@@ -129,6 +132,7 @@ def effective(
             f"config must be a ProductionConfig, not {type(config).__name__}; "
             "settings in other forms go through from_config()"
         )
+    _warn_of_another_upstream(config, endpoint, headers)
     named = {key: getattr(config, key) for key in config.model_fields_set}
     total = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     given = {
@@ -152,6 +156,24 @@ def effective(
     elif config.headers or headers:
         named["headers"] = merge(config.headers, headers or {})
     return ProductionConfig(**named)
+
+
+def _warn_of_another_upstream(config: ProductionConfig, endpoint: object, headers: Any) -> None:
+    """Tell of a config whose endpoint is replaced, and whose headers, tls or proxy go to the other one."""
+    if config.endpoint is None or not isinstance(endpoint, str) or same_upstream(config.endpoint, endpoint):
+        return
+    own = {str(name).lower() for name in headers} if isinstance(headers, Mapping) else set()
+    kept = [f"headers.{name}" for name in config.headers if name.lower() not in own]
+    kept += ["tls.cert_file"] * (config.tls.cert_file is not None) + ["proxy"] * (config.proxy is not None)
+    if kept:
+        logger.warning(
+            "the endpoint %s replaces %s of the config, and will be sent what the config says in %s. If that "
+            "is another upstream, give it a config of its own",
+            redacted(endpoint),
+            redacted(config.endpoint),
+            ", ".join(kept),
+            extra={"endpoint": redacted(endpoint)},
+        )
 
 
 def require_callable(**given: object) -> None:

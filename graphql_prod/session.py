@@ -39,6 +39,7 @@ from graphql_prod.wire import USER_AGENT, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import AsyncGeneratorType
 
     import httpx
@@ -684,7 +685,25 @@ class WatchedSession:
                 data = WatchedBody(data, exchange)
             else:
                 exchange.sent = None
-        return self._session.request(data=data, **options)
+        return WatchedContext(self._session.request(data=data, **options))
+
+
+class WatchedContext:
+    """What httpx-aiohttp enters for an answer; a phrase beyond UTF-8 makes it fail, and leave that open."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        response = await self._context.__aenter__()
+        if response.reason and not response.reason.isascii():
+            response.reason = response.reason.encode("utf-8", "replace").decode()
+        return response
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._context.__aexit__(*exception)
 
 
 def _require_httpx() -> None:

@@ -1,4 +1,4 @@
-"""Answers that no HTTP library made: a test's double of a session has what the stock client reads, and no more.
+"""Answers that no HTTP library made: a test's double of a session has what the stock reads, and no more.
 
 The stock reads a status and a body, and asks the headers for a content type if there are headers.
 """

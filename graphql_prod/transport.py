@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import uuid
 from math import inf
@@ -99,7 +100,9 @@ class ProductionTransport(GraphQLTransport):
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
         call = CURRENT.get()
         if call is None or call.done or call.request is not None:
-            checked(request.headers, "headers of the request", taken=self._url_credentials)
+            given = checked(request.headers, "headers of the request", taken=self._url_credentials)
+            if given is not request.headers:
+                request = dataclasses.replace(request, operation=request.operationName, headers=dict(given))
             return await self.guard(
                 self._settings,
                 (request, None, kwargs.get("session")),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
+import socket
 import time
 import warnings
 from collections import Counter, deque
@@ -138,7 +140,7 @@ class Ledger:
         self._dropped = 0
         self._resumed_at: deque[int] = deque()
         self._endings = endings
-        self._id = ""
+        self._id: str | None = None
 
     def resume(self, last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Where it goes on over a new connection; no event of that may come before its gap."""
@@ -152,7 +154,7 @@ class Ledger:
         if isinstance(item, SubscriptionGap):
             self._gap = True
             self._dropped += item.dropped
-            if item.attempts:
+            if item.attempts and self._id:
                 self._endings.connected_again(self._id)
             self._findings.check(
                 self._drops or not item.dropped, f"{self._name}: events were dropped: {item}"
@@ -167,10 +169,10 @@ class Ledger:
         while self._resumed_at and self._resumed_at[0] <= value:
             at = self._resumed_at.popleft()
             self._findings.check(self._gap, f"{self._name}: nothing told the gap before {at}")
-        if self._gap and not self._id:  # nobody knew whose that gap was
-            self._endings.connected_again(item.subscription_id)
+        known, self._id = self._id, item.subscription_id
+        if self._gap and not known:  # nobody knew whose that gap was
+            self._endings.connected_again(self._id)
         self.last, self._gap, self._dropped = value, False, 0
-        self._id = item.subscription_id
         self._endings.event(self._id, value, self._name)
 
     def broken(self, error: object) -> None:
@@ -274,6 +276,8 @@ class World:
         """The number of the only token that is valid."""
         self._held = 0
         """The one that the clients' provider has."""
+        self._used = 0
+        """The last one that has let a call in."""
         self._turned_away: set[int] = set()
         self._go = asyncio.Event()
         """Set while calls may begin."""
@@ -379,7 +383,7 @@ class World:
     async def _start_server(self) -> None:
         self._server.tick = TICK
         self._server.on_request, self._server.on_connect = self._judges, self._lets_in
-        await self._server.start()
+        await listening(self._server.start)
 
     def _is_stale(self, request: ReceivedRequest) -> bool:
         """Whether it carries a token that has expired; a client without credentials has none."""
@@ -387,6 +391,8 @@ class World:
 
     def _judges(self, request: ReceivedRequest) -> Answer | None:
         if not self._is_stale(request):
+            if "Authorization" in request.headers:
+                self._used = self._token
             return None
         self._turned_away.add(id(request))
         self.done["stale tokens"] += 1
@@ -405,7 +411,7 @@ class World:
         proxy.latency, proxy.slicing, proxy.limit_bytes, proxy.refuse = 0.0, None, None, False
         proxy.reset_connections()
         proxy.blackhole = False
-        await proxy.up()
+        await listening(proxy.up)
         await self._restart(self.chance("end"), 0)
         self._server.never_ack = False
 
@@ -726,6 +732,7 @@ class World:
             self._closes,
             self._errors,
             self._errors,
+            self._errors,
             self._silent,
             self._expires,
             self._expires,
@@ -736,7 +743,8 @@ class World:
             self._answers,
             self._answers,
         ]
-        trouble = self._large  # it takes a while, so that a short run would perhaps never come to it
+        # It takes a while, so that a short run would perhaps never come to it.
+        trouble: Callable[[Random, float], Awaitable[None]] = self._large
         while not self.over:
             await trouble(chance, chance.uniform(0.05, 1))
             trouble = chance.choice(kinds)
@@ -763,7 +771,8 @@ class World:
             self._server.padding, self._server.tick, self._proxy.slicing = 0, TICK, None
 
     async def _takes_large(self, client: ProductionClient, protocol: Protocol) -> None:
-        begun, seen = self._loop.time(), []
+        begun = self._loop.time()
+        seen: list[object] = []
         try:
             async with (
                 asyncio.timeout(REST),
@@ -772,11 +781,11 @@ class World:
                 ) as items,
             ):
                 async for item in items:
-                    gap = isinstance(item, SubscriptionGap)
-                    seen.append(item if gap else value_of(item))
-                    self.done["large events"] += not gap
-                    if gap:
+                    if isinstance(item, SubscriptionGap):
+                        seen.append(item)
                         break
+                    seen.append(value_of(item))
+                    self.done["large events"] += 1
         except (GraphQLClientException, TimeoutError) as error:
             seen.append(error)
         took = self._loop.time() - begun
@@ -804,7 +813,7 @@ class World:
     async def _down(self, _: Random, seconds: float) -> None:
         await self._proxy.down()
         await asyncio.sleep(seconds)
-        await self._proxy.up()
+        await listening(self._proxy.up)
 
     async def _resets(self, chance: Random, _: float) -> None:
         chance.choice([self._proxy.reset_connections, self._server.reset_sockets])()
@@ -849,6 +858,16 @@ class World:
                 stale = [each for each in sockets if token_of(self._server, each) not in (None, good)]
                 await self._endings.refuse(self._server, stale, chance)
             await asyncio.sleep(seconds / 2)
+            await self._is_used()
+        # A renewal that did not help is not asked for again for 30 s: the provider has heard of it by itself.
+        self._held = self._token
+
+    async def _is_used(self) -> None:
+        """Wait until the token has let a call in; a second at most, since nobody may get through."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self._used != self._token:
+                    await asyncio.sleep(0.01)
 
     async def _blocks(self, chance: Random, seconds: float) -> None:
         """Somebody's code holds the loop while connections are closed: their ends wait to be read."""
@@ -869,12 +888,35 @@ class World:
         self._server.script(*(bad_answer(chance) for _ in range(chance.randint(1, 6))))
 
 
+async def listening(start: Callable[[], Awaitable[None]]) -> None:
+    """Listen on a port that was ours; for a moment a child that was just forked has it too."""
+    async with asyncio.timeout(REST):
+        while True:
+            try:
+                return await start()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            await asyncio.sleep(0.01)
+
+
+def give_up_ports() -> None:
+    """In a child: the ports that its parent listens on are the parent's alone."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # none of a socket
+            with socket.socket(fileno=os.dup(int(name))) as copy:
+                listens = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if listens:
+                os.close(int(name))
+
+
 def in_child(client: ProductionClient) -> None:
     """What a forked child does, which never returns: exit status 0 if the client is its own."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's limit is for the parent
     signal.setitimer(signal.ITIMER_REAL, REST)
     status = 1
     try:
+        give_up_ports()
         status = asyncio.run(_use_in_child(client))
     finally:
         os._exit(status)

@@ -56,7 +56,7 @@ class Endings:
     def __init__(self, check: Callable[[object, str], None], done: Counter[str]) -> None:
         self._check = check
         self._done = done
-        self._sent: dict[str, Sent] = {}
+        self._sent: dict[str | None, Sent] = {}
 
     async def end(self, server: ScriptedServer, chance: Random) -> None:
         """End some of the subscriptions, each with an error of some shape, with an id or without."""
@@ -101,18 +101,18 @@ class Endings:
             except ConnectionError:
                 del self._sent[name]
 
-    def connected_again(self, name: str) -> None:
+    def connected_again(self, name: str | None) -> None:
         """The error may have been lost with the connection, and no longer counts."""
         self._sent.pop(name, None)
 
-    def event(self, name: str, value: int, who: str) -> None:
+    def event(self, name: str | None, value: int, who: str) -> None:
         """The server goes on sending events after its error: they are nobody's."""
         sent = self._sent.get(name)
         if sent is not None:
             text = f"{who}: {value} came after the error that came after {sent.value}"
             self._check(value <= sent.value + 1, text)
 
-    def told(self, name: str, last: int, error: object, who: str) -> None:
+    def told(self, name: str | None, last: int, error: object, who: str) -> None:
         """The client says that the server has ended a subscription with an error."""
         self._done["errors told"] += 1
         sent = self._sent.pop(name, None)

@@ -122,6 +122,13 @@ class TestReading:
         with pytest.raises(ConfigurationError, match="headers_from_files"):
             headers_from_files(*arguments)
 
+    @pytest.mark.parametrize("wrong", [f"Bearer {SECRET}", f"{SECRET}.of.sixteen.or.more", f"{SECRET}\n"])
+    def test_a_secret_in_the_place_of_its_file(self, wrong: str) -> None:
+        """What is no file, and may be the secret itself, is not shown."""
+        with pytest.raises(ConfigurationError, match="Authorization") as caught:
+            headers_from_files({"Authorization": wrong})
+        assert SECRET not in str(caught.value)
+
     def test_twice(self, token: Path) -> None:
         """Two spellings are one header."""
         with pytest.raises(ConfigurationError, match="given twice"):

@@ -122,3 +122,14 @@ async def test_closed_connection(kind: Kind, cut: str, document: str) -> None:
                 await client.query(document)
         assert len(server.asked) == attempts
     assert caught.value.may_have_executed is not is_query(document)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phrase", ["Tr\u00e8s bien", "\x80\xff", ""])
+async def test_a_phrase_beyond_ascii(kind: Kind, phrase: str) -> None:
+    """The words beside a status mean nothing: in Latin-1, as some servers write them, they do no harm."""
+    with RawServer(lambda _: answer({"increment": 1}, status=f"200 {phrase}")) as server:
+        async with client_of(kind, server.url) as client:
+            for _ in range(2):
+                assert (await client.query(MUTATION)).data["increment"] == 1
+    assert (server.mutations, server.connections) == (2, 1)

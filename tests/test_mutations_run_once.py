@@ -55,7 +55,11 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "a text": (JSON, '"Unauthorized"'),
     "no JSON": (JSON, "Unauthorized"),
 }
-UNREADABLE = b'\xff{"data": null, "errors": [{"message": "no"}]}'
+UNREADABLE = {
+    "broken": '\xff{"data": null, "errors": [{"message": "no"}]}',
+    "in UTF-16": '{"data": null, "errors": [{"message": "no"}]}'.encode("utf-16").decode("latin-1"),
+    "with an escape": '{"d\\u0061ta": null, "errors": [{"message": "no"}]',
+}
 STATUSES = [(status, media) for status in (200, 400, 401, 403, 500) for media in (JSON, RESPONSE)]
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -185,9 +189,10 @@ class TestWhatRan:
             assert server.ran == {"charge": 1}
 
     @every_kind
-    async def test_a_body_that_nobody_can_read(self, server: Executing, kind: Kind) -> None:
-        """An answer under a 401 whose JSON is broken may have data all the same."""
-        server.says = (401, JSON, UNREADABLE.decode("latin-1"))
+    @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+    async def test_a_body_that_nobody_can_read(self, server: Executing, kind: Kind, body: str) -> None:
+        """An answer under a 401 that cannot be read may have data all the same."""
+        server.says = (401, JSON, body)
         async with client_of(kind, server.url, Tokens()) as client:
             with pytest.raises(HTTPStatusError) as caught:
                 await client.query(CHARGE)

@@ -235,7 +235,8 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
     ("status", "headers", "words"),
     [
         (299, {}, None),
-        (300, {}, "a redirect to h,"),
+        (300, {}, "a redirect to no address,"),
+        (302, {"Location": "http://["}, "a redirect to an address that cannot be read,"),
         (302, {"Location": "https://b.example/x?y"}, "a redirect to b.example,"),
         (399, {"Location": "/x"}, "a redirect to h,"),
         (400, {"Location": "https://b.example"}, None),
@@ -250,3 +251,5 @@ def test_a_redirect(status: int, headers: dict[str, str], words: str | None) -> 
     assert attempt.reason.startswith(str(status))
     assert ("redirect" in str(attempt.error)) is (words is not None)
     assert (words or "") in str(attempt.error)
+    to_another = words is not None and "address" not in words
+    assert ("make it the endpoint" in str(attempt.error)) is to_another

@@ -57,8 +57,8 @@ async def test_a_second_refusal_comes_out(server: Executing, kind: Kind) -> None
     async def stale(refresh: bool = False) -> dict[str, str]:
         return {"Authorization": "Bearer old"}
 
-    async with client_of(kind, server.url, stale) as client:
-        for status in (400, 403):
+    for status in (400, 403):
+        async with client_of(kind, server.url, stale) as client:
             server.says = (status, JSON, json.dumps(REFUSAL))
             with pytest.raises(HTTPStatusError) as caught:
                 await client.query("{ greeting }")

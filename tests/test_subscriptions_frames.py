@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ async def test_a_server_that_leaves_the_connection_open_is_left(
         else:
             await peer.complete(key)
 
-    policy = {"ping_interval": None, "share_connection": share, "fatal_close_codes": ()}
+    policy: dict[str, Any] = {"ping_interval": None, "share_connection": share, "fatal_close_codes": ()}
     async with (
         RawServer(script) as server,
         client_of(server.url, backend, settings={"max_response_bytes": 4000}, **policy) as client,
@@ -164,3 +165,66 @@ async def test_a_server_that_leaves_the_connection_open_is_left(
         [gap] = follower.gaps
         assert gap.close_code == {CLOSE: 1001, "our close": 1009, None: None}[sent]
         await until(lambda: gone)
+
+
+@pytest.mark.parametrize("rest", [b"", frame("x" * 100)[:50]])
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("share", [False, True])
+async def test_a_connection_that_breaks_is_nobodys_close(
+    backend: Backend, mode: Mode, share: bool, rest: bytes, reset: bool
+) -> None:
+    """Without a close frame the gap has no code, and blames nobody: the connection was lost."""
+
+    async def script(peer: Peer) -> None:
+        key = await peer.subscribed()
+        await peer.write(peer.event(key, peer.number) + rest * (peer.number == 1))
+        if peer.number > 1:
+            await peer.read_on()
+        elif reset:
+            await until(lambda: follower.values == [1])
+            no_fin = struct.pack("ii", 1, 0)
+            peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_fin)
+
+    async with (
+        RawServer(script) as server,
+        client_of(server.url, backend, share_connection=share) as client,
+        Follower(client, mode) as follower,
+    ):
+        await follower.went_on()
+    [gap] = follower.gaps
+    assert (gap.close_code, gap.close_reason) == (None, "connection lost")
+
+
+@pytest.mark.parametrize("why", ["a redirect", "a provider"])
+async def test_what_keeps_it_down_is_told(
+    backend: Backend, mode: Mode, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    """In mid-stream too the log and the last error say in words what kept it from connecting again."""
+    asked: list[int] = []
+
+    def provider() -> dict[str, str]:
+        asked.append(1)
+        if why == "a provider" and len(asked) > 1:
+            raise OSError("vault")
+        return {}
+
+    async def script(peer: Peer) -> None:
+        if peer.number > 1:
+            await peer.write(
+                b"HTTP/1.1 302 Found\r\nLocation: https://x:y@else.test/\r\nContent-Length: 0\r\n\r\n"
+            )
+            return
+        await peer.write(peer.event(await peer.subscribed(), 1))
+
+    objects = {"headers_provider": provider}
+    async with (
+        RawServer(script) as server,
+        client_of(server.url, backend, objects=objects, max_reconnects=2) as client,
+        Follower(client, mode) as follower,
+    ):
+        error = await follower.end()
+    words = {"a redirect": "a redirect to https://else.test", "a provider": "headers_provider failed"}[why]
+    assert isinstance(error, SubscriptionClosedError)
+    assert words in str(error)
+    assert words in (error.close_reason or "")
+    assert words in caplog.text

@@ -296,3 +296,32 @@ async def test_ws_over_a_proxy_that_passes_it_on(
         proxy.peers[0].writer.transport.abort()
         await follower.went_on()
     assert _lines(proxy) == {"CONNECT" if backend == "httpx" else "GET"}
+
+
+@pytest.mark.parametrize("kind", ["aiohttp", "httpx"])
+async def test_a_proxy_that_wants_to_know_who_asks(kind: Backend) -> None:
+    """A 407 speaks of the credentials for the proxy, asked by CONNECT or by GET; it is final."""
+    head = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        RawServer(answering(head)) as proxy,
+        client_of(
+            "ws://127.0.0.1:1/graphql", kind, settings={"proxy": f"http://127.0.0.1:{proxy.port}"}
+        ) as client,
+    ):
+        error = await Follower(client, "stream").end()
+    assert isinstance(error, TransportError | HTTPStatusError)
+    assert "Check the user and the password for the proxy." in str(error)
+    assert len(proxy.peers) == 1
+
+
+@pytest.mark.parametrize("kind", ["aiohttp", "httpx"])
+async def test_no_tls_through_a_tunnel_is_no_noise(
+    server: ScriptedServer, proxy: RawServer, kind: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the tunnel leads to speaks no TLS: the caller is told, and asyncio's log is not."""
+    async with client_of(
+        f"wss://127.0.0.1:{server.port}/graphql", kind, settings={"proxy": f"http://127.0.0.1:{proxy.port}"}
+    ) as client:
+        error = await Follower(client, "stream").end()
+    assert "did not agree on TLS" in str(error)
+    assert not [record for record in caplog.records if record.name == "asyncio"]

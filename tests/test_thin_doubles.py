@@ -1,4 +1,4 @@
-"""Programs test themselves with doubles of a session that have what the stock client asks for, and no more."""
+"""Programs test themselves with doubles of a session that have what the stock asks for, and no more."""
 
 from __future__ import annotations
 

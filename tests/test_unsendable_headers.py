@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import enum
 import traceback
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import httpx
 import pytest
 from aiographql.client import GraphQLClientException, GraphQLRequest
 from aiographql.client.serializer import DefaultSerializer
+from aiohttp import hdrs
+from multidict import CIMultiDict
 from raw_http import KINDS, MUTATION, QUERY, RawServer, answer, client_of
 
 from graphql_prod import ConfigurationError, ProductionClient, ProductionConfig, TransportError
 from graphql_prod.testing import no_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from raw_http import Asked, Kind
@@ -44,6 +49,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "name beyond ASCII": ({"X-Ü": SECRET}, "X-"),
     "name that is no text": ({5: SECRET}, "int"),
     "list": ([("X-User", SECRET)], "list"),
+    "length": ({"content-length": SECRET}, "content-length"),
+    "coding": ({"Transfer-Encoding": SECRET}, "Transfer-Encoding"),
 }
 
 
@@ -196,6 +203,74 @@ async def test_sendable(server: RawServer, kind: Kind) -> None:
     assert sent["x-tab"] == "a\tb"
     assert sent["x-space"].strip() == "padded"
     assert sent["x!#$%&'*+.^_`|~"] == "1"
+
+
+class Level(str, enum.Enum):  # noqa: UP042 -- a StrEnum shows what it holds
+    """A text that libraries write each its way."""
+
+    HIGH = "high"
+
+
+class Masked(str):
+    """Shows something else than it is."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"no\r\nX-Admin: {SECRET}"
+
+
+TEXTS: dict[str, tuple[Mapping[str, str], str]] = {
+    "istr": ({hdrs.AUTHORIZATION: "Bearer x"}, "Bearer x"),
+    "CIMultiDict": (CIMultiDict({"Authorization": "Bearer x"}), "Bearer x"),
+    "httpx": (httpx.Headers({"Authorization": "Bearer x"}), "Bearer x"),
+    "read only": (MappingProxyType({"Authorization": "Bearer x"}), "Bearer x"),
+    "enumeration": ({"Authorization": Level.HIGH}, "high"),
+    "subclass": ({"Authorization": Masked("plain")}, "plain"),
+}
+
+
+@pytest.mark.parametrize("place", ["constructor", "view", "call", "request", "provider", "transport"])
+@pytest.mark.parametrize("given", TEXTS)
+async def test_texts_of_any_kind(server: RawServer, kind: Kind, given: str, place: str) -> None:
+    """Every kind of text and mapping goes out as what it holds, and that is what was looked at."""
+    headers, expected = TEXTS[given]
+    arguments: dict[str, Any] = {}
+    if place == "constructor":
+        arguments = {"headers": headers}
+    elif place == "provider":
+        arguments = {"headers_provider": lambda: headers}
+    async with client_of(kind, server.url, **arguments) as client:
+        if place == "view":
+            await client.with_options(headers=headers).query(MUTATION)
+        elif place == "call":
+            await client.query(MUTATION, headers=headers)  # type: ignore[arg-type]  # the stock says dict
+        elif place == "transport":
+            request = GraphQLRequest(MUTATION, headers=headers)  # type: ignore[arg-type]
+            await client.transport.request("post", request, DefaultSerializer())
+        elif place == "request":
+            await client.query(GraphQLRequest(MUTATION, headers=headers))  # type: ignore[arg-type]
+        else:
+            await client.query(MUTATION)
+    sent = [value for name, value in server.asked[0].headers if name.lower() == "authorization"]
+    assert sent == [expected]
+
+
+@pytest.mark.parametrize(
+    "headers", [5, "text", [1], [("X", "y")], {1}, object()], ids=lambda each: type(each)
+)
+async def test_no_mapping_for_an_introspection(server: RawServer, headers: Any) -> None:
+    """What is no mapping is refused by those that ask for the schema, too."""
+    async with client_of("owned-aiohttp", server.url) as client:
+        view = client.with_options(headers={"X-View": "1"})
+        request = GraphQLRequest(QUERY)
+        for call in (client.introspect, client.get_schema, view.get_schema):
+            with pytest.raises(ConfigurationError, match="must be a mapping"):
+                await call(headers=headers)
+        for each in (client, view):
+            with pytest.raises(ConfigurationError, match="must be a mapping"):
+                await each.validate(request, headers=headers, force=True)
+    assert server.asked == []
 
 
 class TestCredentialsInTheUrl:

@@ -79,6 +79,27 @@ class TestCode(NoIO):
         assert SECRET not in text
         assert ProductionClient.from_config(source, env_prefix=None).config.headers == {}
 
+    def test_a_config_of_another_endpoint(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The constructor's endpoint wins; one warning says what of the config goes there, and no value."""
+        endpoint = A.replace("://", f"://user:{SECRET}@")
+        proxy = f"http://u:{SECRET}@p:3128"
+        config = ProductionConfig(endpoint=endpoint, headers={"X-Token": SECRET, "X-B": SECRET}, proxy=proxy)
+        client = ProductionClient(B, {"x-b": "own"}, config=config)
+        assert client.endpoint == B
+        (record,) = caplog.records
+        for said in (f"{A} of the config", B, "headers.X-Token, proxy."):
+            assert said in record.getMessage()
+        assert SECRET not in record.getMessage()
+        assert "X-B" not in record.getMessage()
+
+    @pytest.mark.parametrize("config", [{}, {"endpoint": A}, {"headers": {"X": "1"}}])
+    def test_a_config_for_any_endpoint(self, config: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """What names no other endpoint, or nothing that is meant for it, may be used for several."""
+        for endpoint in (A, B):
+            ProductionClient(endpoint, config=ProductionConfig(**config))
+        ProductionClient(A + "/", config=ProductionConfig(endpoint=A, headers={"X": "1"}))
+        assert not caplog.records
+
     @pytest.mark.parametrize(
         "same",
         [

@@ -322,7 +322,11 @@ class Line:
     async def _connect(self) -> None:
         first, *_ = self.members.values()
         headers = await self._headers(first)
-        hello = self.opener.dumps(await self.opener.init(headers, None if self.shared else first.context))
+        init = await self.opener.init(headers, None if self.shared else first.context)
+        try:
+            hello = self.opener.dumps(init)
+        except Exception as error:
+            raise self._unsendable(error) from error
         socket: Socket | None = None
         try:
             async with asyncio.timeout(self._policy.ack_timeout) as limit:

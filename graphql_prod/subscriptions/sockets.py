@@ -182,6 +182,8 @@ class WebsocketsSocket:
             "ping_interval": None,
             # aiohttp offers none either; its state would take more memory than all the rest.
             "compression": None,
+            # Messages that it reads ahead, each of which may be as large as our limit.
+            "max_queue": 1,
         }
         proxy = upgrade_proxy(wire, url, socks=True)
         with translating(proxied=proxy is not None):

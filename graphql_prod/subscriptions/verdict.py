@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from graphql_prod.bodies import TooManyValuesError
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
+    CallError,
     HTTPStatusError,
     RequestTimeoutError,
     SubscriptionClosedError,
@@ -352,6 +353,8 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
                 "Check the credentials and what they allow, the endpoint's path, and that the proxy before "
                 "the server lets WebSocket upgrades through."
             )
+    elif status == 407:
+        hint = "Check the user and the password for the proxy."
     elif 300 <= status < 400:
         target = target_of(error.headers.get("Location", ""))
         what += f", a redirect{f' to {target}' if target else ''} that is not followed"
@@ -390,6 +393,10 @@ def _of_fault(error: Exception) -> Loss:
     fault = classify(error)
     final = fault.reach is Reach.FINAL
     reason = fault.reason
+    if isinstance(error, CallError):
+        said, _, hint = str(error).partition(". ")  # ours, and so without secrets
+        what = f"could not be asked: {said.removesuffix('.')}"
+        return Loss(what, hint or fault.hint, close_reason=said, final=final, cause=error, own=error)
     if not is_plain(error) and not isinstance(error, OSError):
         return Loss(fault.what, fault.hint, close_reason=reason, final=final, cause=error, own=error)
     return Loss(fault.what, fault.hint, close_reason=reason, phase=fault.phase, final=final, cause=error)
