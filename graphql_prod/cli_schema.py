@@ -17,6 +17,7 @@ from graphql import print_schema
 from graphql_prod.cli_source import add_source, loaded, no_warnings
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import host_of
+from graphql_prod.quoting import quoted
 from graphql_prod.schema.building import introspected, no_schema
 from graphql_prod.schema.store import introspection
 
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (GraphQLClientException, OSError, ValueError, RuntimeError) as error:
-        print(f"no schema saved: {error}", file=sys.stderr)
+        print(f"no schema saved: {quoted(str(error), 2000)}", file=sys.stderr)
         return 1
     return 0
 

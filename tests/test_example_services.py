@@ -270,7 +270,6 @@ class TestServices:
         self, name: str, upstream: ScriptedServer
     ) -> None:
         """Routes and readiness answer 503 with a reason, liveness 200; with the upstream all comes back."""
-        host = f"127.0.0.1:{upstream.port}"
         async with Service(name, upstream.url) as service:
             await service.until("/latest", 200)
             assert (await service.get("/hello"))[0] == 200
@@ -278,8 +277,7 @@ class TestServices:
             status, body = await service.get("/hello")
             assert (status, body["detail"]) == (503, "the upstream gave no answer: TransportError")
             readiness = await service.until("/readyz", 503)
-            assert [each["host"] for each in readiness["reasons"]] == [host]
-            assert readiness["reasons"][0]["reason"]
+            assert readiness["reasons"] == [{"reason": "unreachable"}]
             assert (await service.get("/livez"))[0] == 200
 
             await upstream.start()

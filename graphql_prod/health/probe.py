@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from aiographql.client import GraphQLRequestException
 
 from graphql_prod import clock, forks
 from graphql_prod.call import CURRENT
-from graphql_prod.errors import ConfigurationError
+from graphql_prod.errors import ConfigurationError, HTTPStatusError, TransportError
 from graphql_prod.loops import call_on
 from graphql_prod.reasons import what_failed
 from graphql_prod.timeouts import PROBE, TimeoutPolicy, override
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 QUERY = "{ __typename }"
 
+Kind = Literal["draining", "timeout", "unreachable", "status", "errors", "cancelled", "failed"]
+"""``status``: an answer that is no success; ``errors``: a success with GraphQL errors, or without GraphQL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -40,6 +45,8 @@ class Readiness:
     ok: bool
     reason: str | None = None
     latency: float | None = None
+    kind: Kind | None = field(default=None, compare=False, repr=False)
+    """Why not, in a word of a fixed list, for whoever may not hear of hosts; None when it is ok."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -85,11 +92,10 @@ class Probe:
         if not self._is_open():
             return self._draining()
         if flight.cancelled():
-            return Readiness(False, f"the query to {self._client.host} was cancelled")
+            return Readiness(False, f"the query to {self._client.host} was cancelled", kind="cancelled")
         if not flight.done():
-            return Readiness(
-                False, f"{self._client.host} gave no answer within {limits.total:g} s", limits.total
-            )
+            reason = f"{self._client.host} gave no answer within {limits.total:g} s"
+            return Readiness(False, reason, limits.total, "timeout")
         return flight.result()
 
     def drain(self) -> None:
@@ -101,7 +107,9 @@ class Probe:
         return self._client.state == "open"
 
     def _draining(self) -> Readiness:
-        return Readiness(False, f"the client for {self._client.host} is {self._client.state}")
+        return Readiness(
+            False, f"the client for {self._client.host} is {self._client.state}", kind="draining"
+        )
 
     def _start(self, limits: TimeoutPolicy) -> asyncio.Task[Readiness]:
         if limits.total is None or limits.total < (PROBE.total or 0.0):
@@ -120,15 +128,28 @@ class Probe:
 
     async def _asked_once(self, limits: TimeoutPolicy) -> Readiness:
         started = clock.monotonic()
+        kind: Kind | None = None
         try:
             response = await self._ask(limits)
         except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
             reason: str | None = what_failed(error, self._client.host)
+            kind = _kind_of(error)
         else:
             reason = (
                 f"{self._client.host} answered with GraphQL errors" if response.json.get("errors") else None
             )
-        return Readiness(reason is None, reason, clock.monotonic() - started)
+            kind = None if reason is None else "errors"
+        return Readiness(reason is None, reason, clock.monotonic() - started, kind)
+
+
+def _kind_of(error: Exception) -> Kind:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, HTTPStatusError):
+        return "status"
+    if isinstance(error, GraphQLRequestException):
+        return "errors"
+    return "unreachable" if isinstance(error, TransportError) else "failed"
 
 
 def _limits(total: float) -> TimeoutPolicy:

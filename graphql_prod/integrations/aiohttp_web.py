@@ -43,7 +43,7 @@ def cleanup_ctx(*clients: ProductionClient) -> Callable[[web.Application], Async
 
 
 def health_routes(
-    *clients: ProductionClient, ready: str = "/readyz", live: str = "/livez"
+    *clients: ProductionClient, ready: str = "/readyz", live: str = "/livez", details: bool = False
 ) -> list[web.RouteDef]:
     """Routes for the probes of an orchestrator, for GET and HEAD.
 
@@ -52,12 +52,15 @@ def health_routes(
 
     :param ready: the path of readiness.
     :param live: the path of liveness.
+    :param details: whether the reasons name hosts and ports, and say more than a word of a fixed list
+        (``draining``, ``timeout``, ``unreachable``, ``status``, ``errors``, ``cancelled``, ``failed``). For
+        probes that nobody from outside can reach.
     :raises ConfigurationError: no client, or something else in a client's place.
     """
     owned = _shared.require_clients(clients)
 
     async def readiness(_: web.Request) -> web.Response:
-        return _response(await _shared.readiness(owned))
+        return _response(await _shared.readiness(owned, details=details))
 
     async def liveness(_: web.Request) -> web.Response:
         return _response(_shared.liveness(owned))

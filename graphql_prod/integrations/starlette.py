@@ -55,7 +55,9 @@ def lifespan(*clients: ProductionClient, inner: Lifespan[Any] | None = None) -> 
     return owning
 
 
-def health_routes(*clients: ProductionClient, ready: str = "/readyz", live: str = "/livez") -> list[Route]:
+def health_routes(
+    *clients: ProductionClient, ready: str = "/readyz", live: str = "/livez", details: bool = False
+) -> list[Route]:
     """Routes for the probes of an orchestrator, for GET and HEAD.
 
     Readiness asks all clients at once and takes 2 s at most (``PROBE``): 200, or 503 with the reasons.
@@ -63,12 +65,15 @@ def health_routes(*clients: ProductionClient, ready: str = "/readyz", live: str 
 
     :param ready: the path of readiness.
     :param live: the path of liveness.
+    :param details: whether the reasons name hosts and ports, and say more than a word of a fixed list
+        (``draining``, ``timeout``, ``unreachable``, ``status``, ``errors``, ``cancelled``, ``failed``). For
+        probes that nobody from outside can reach.
     :raises ConfigurationError: no client, or something else in a client's place.
     """
     owned = _shared.require_clients(clients)
 
     async def readiness(_: Request) -> JSONResponse:
-        return _response(await _shared.readiness(owned))
+        return _response(await _shared.readiness(owned, details=details))
 
     async def liveness(_: Request) -> JSONResponse:
         return _response(_shared.liveness(owned))

@@ -58,7 +58,7 @@ def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchem
     )
     if isinstance(problem, ExcessiveSchemaError):
         error.refused = str(problem)
-    elif isinstance(answer.data, dict) and isinstance(answer.data.get("__schema"), dict):
+    elif _has_schema(answer.json.get("data")):
         error.refused = "a schema that cannot be built"
     errors = answer.json.get("errors")
     found = errors if isinstance(errors, list) else []
@@ -66,6 +66,10 @@ def no_schema(answer: GraphQLResponse, problem: Exception, host: str) -> NoSchem
     codes = [each.get("code") for each in extensions if isinstance(each, dict)]
     error.codes = frozenset(code for code in codes if isinstance(code, str))
     return error
+
+
+def _has_schema(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("__schema"), dict)
 
 
 def of_introspection(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from aiographql.client import GraphQLResponse
 
 from graphql_prod.errors import InvalidResponseError
 from graphql_prod.outcomes import EXCERPT, is_answer
+from graphql_prod.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,7 @@ def is_event(payload: object) -> bool:
 
 def invalid_event(host: str, request: GraphQLRequest, payload: object) -> InvalidResponseError:
     """What a subscription ends with whose event is no GraphQL answer."""
-    excerpt = _text(payload)[:EXCERPT]
+    excerpt = quoted(_text(payload), EXCERPT)
     return InvalidResponseError(
         f"{host} sent an event that is no GraphQL answer, and the subscription was ended. Look at what the "
         f"server, or a gateway before it, sends. The event's payload begins: {excerpt}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, metrics, propagate, trace
@@ -45,6 +46,8 @@ GRAPHQL_ERROR = "GraphQLError"
 
 # Seconds between two looks for an SDK, until there is one: a look costs some microseconds, a call about 200.
 LOOK_INTERVAL = 1.0
+
+_STATUSES = frozenset(map(int, HTTPStatus))
 
 
 class Observer:
@@ -337,7 +340,8 @@ def _end_span(span: Span, kind: str | None) -> None:
 def _error_type(error: BaseException | None, answer: Any) -> str | None:
     """A word for what went wrong, of which there are only so many."""
     if isinstance(error, HTTPStatusError):
-        return str(error.status)
+        # A server can make up nine hundred of them.
+        return str(error.status) if error.status in _STATUSES else "_OTHER"
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
     if error is not None:

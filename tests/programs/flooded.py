@@ -1,7 +1,7 @@
 """A subscriber whose server floods it: waits until it was told of the loss and has an event after it.
 
-Arguments: the URL, the backend, "own" or "given", seconds to wait. Prints one line of JSON: the growth of its memory in MiB,
-and what it was told.
+Arguments: the URL, the backend, "own" or "given", seconds to wait. Prints one line of JSON: the growth
+of its memory in MiB, and what it was told.
 """
 
 from __future__ import annotations
