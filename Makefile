@@ -37,7 +37,7 @@ LOWEST := .venv-lowest
 LOWEST_TESTS := \
 	tests/test_config.py tests/test_sources.py tests/test_secrets_dir.py tests/test_settings_files.py \
 	tests/test_retry_decision.py tests/test_retry_table.py tests/test_operations.py \
-	tests/test_sessions.py tests/test_wire.py tests/test_credentials.py \
+	tests/test_sessions.py tests/test_wire.py tests/test_credentials.py tests/test_unsendable_headers.py \
 	tests/test_telemetry_spans.py::test_answers tests/test_telemetry_spans.py::test_never_doubled \
 	tests/test_upgrades.py tests/test_subscriptions_refusals.py \
 	tests/test_subscriptions_reconnect.py::TestGoingOn tests/test_subscriptions_ends.py::TestClosingTheClient

@@ -55,8 +55,8 @@ class UnwritableRequestError(Exception):
     """The HTTP library refuses to write a request, for something that the caller's session adds to it."""
 
 
-# What aiohttp says in a bare ValueError of headers and credentials of the session itself.
-_REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character")
+# What aiohttp says in a bare ValueError of headers and credentials of the session itself, 3.13 the last one.
+_REFUSALS = ("Cannot combine AUTHORIZATION", "Forbidden control character", "Newline or carriage return")
 
 
 class AiohttpExchange(Exchange):
