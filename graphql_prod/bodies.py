@@ -79,7 +79,7 @@ def fits(headers: Mapping[str, str], limit: int | None) -> bool:
     if limit is None:
         return True
     length = headers.get("Content-Length")
-    return length is not None and "Transfer-Encoding" not in headers and int(length) <= limit
+    return length is not None and int(length) <= limit
 
 
 async def read(

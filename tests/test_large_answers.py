@@ -171,6 +171,7 @@ async def test_an_event_of_too_many_values_is_not_parsed(
             subscription = await client.subscribe(
                 "subscription { count }", protocols=protocol, on_data=ends.append, on_error=ends.append
             )
+            assert subscription.task is not None
             with pytest.raises(SubscriptionClosedError) as caught:
                 await subscription.task
             error = caught.value

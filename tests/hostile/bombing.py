@@ -136,7 +136,7 @@ class Victim:
             [sys.executable, str(TESTS / "programs" / "victim.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])},
         )
 
     async def calls(self, kind: Kind, say: Say | bytes, **job: Any) -> Told:

@@ -13,23 +13,11 @@ import pytest
 from bombing import LIMIT, MIB, OWNED, Victim, answer, zeros, zipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from raw_http import Kind
 
 SIZE = 256  # MiB that a bomb comes to
-BOMBS = {
-    "gzip": (lambda: once(), "gzip"),
-    "gzip, gzip": (lambda: zipped(once()), "gzip, gzip"),
-    "gzip, gzip, gzip": (lambda: zipped(zipped(once())), "gzip, gzip, gzip"),
-    "x-gzip": (lambda: once(), "x-gzip"),
-    "capitals": (lambda: zipped(once()), "GZIP,  Gzip"),
-    "two lines": (lambda: zipped(once()), "gzip\r\nContent-Encoding: gzip"),
-    "one after another": (lambda: gzip.compress(bytes(900_000)) * 900, "gzip"),
-    "what comes to nothing": (lambda: nothing(), "gzip"),
-    "what comes to nothing, twice": (lambda: zipped(nothing()), "gzip, gzip"),
-}
-SMALL: dict[str, Any] = {"config": {"max_response_bytes": LIMIT}}
 
 
 @functools.cache
@@ -41,6 +29,20 @@ def once() -> bytes:
 def nothing() -> bytes:
     """20 MB of gzip that come to nothing."""
     return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\x00\x00\x00\xff\xff" * 4_000_000
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "gzip": (once, "gzip"),
+    "gzip, gzip": (lambda: zipped(once()), "gzip, gzip"),
+    "gzip, gzip, gzip": (lambda: zipped(zipped(once())), "gzip, gzip, gzip"),
+    "x-gzip": (once, "x-gzip"),
+    "capitals": (lambda: zipped(once()), "GZIP,  Gzip"),
+    "two lines": (lambda: zipped(once()), "gzip\r\nContent-Encoding: gzip"),
+    "one after another": (lambda: gzip.compress(bytes(900_000)) * 900, "gzip"),
+    "what comes to nothing": (nothing, "gzip"),
+    "what comes to nothing, twice": (lambda: zipped(nothing()), "gzip, gzip"),
+}
+SMALL: dict[str, Any] = {"config": {"max_response_bytes": LIMIT}}
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +109,12 @@ async def test_an_encoding_that_was_asked_for_is_bounded_too(victim: Victim, kin
 
 
 def brotli_bomb() -> bytes:
-    compressor = importlib.import_module("brotli").Compressor(quality=5, lgwin=24)
+    compressor: Any = importlib.import_module("brotli").Compressor(quality=5, lgwin=24)
     return b"".join(compressor.process(bytes(MIB)) for _ in range(SIZE)) + bytes(compressor.finish())
 
 
 def zstd_bomb() -> bytes:
-    compressor = importlib.import_module("backports.zstd").ZstdCompressor()
+    compressor: Any = importlib.import_module("backports.zstd").ZstdCompressor()
     return b"".join(compressor.compress(bytes(MIB)) for _ in range(SIZE)) + bytes(compressor.flush())
 
 
