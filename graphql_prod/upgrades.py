@@ -74,6 +74,8 @@ async def connect_websockets(
     url = ws_url(url)
     if url.startswith("wss") and wire.tls is not None:
         options["ssl"] = wire.tls
+    if proxy is not None and proxy.startswith("https") and wire.tls is not None:
+        options["proxy_ssl"] = wire.tls
     connecting: ClientConnection = await _connector()(
         url,
         subprotocols=list(protocols),

@@ -465,7 +465,7 @@ class TestTogether:
             await asyncio.wait({each.task for each in followers}, timeout=10)
             assert all(each.task.cancelled() for each in followers)
             await counting.socket_count(0)
-            assert (client.stats().subscriptions, client.stats().sockets) == (0, 0)
+            await until(lambda: (client.stats().subscriptions, client.stats().sockets) == (0, 0))
 
     async def test_a_cancel_at_every_step_of_joining(
         self, server: ScriptedServer, backend: Backend, protocol: Protocol, mode: Mode

@@ -143,7 +143,7 @@ class Later(clock.Clock):
 
 
 def _asked(server: ScriptedServer) -> int:
-    return sum("__schema" in each.query for each in server.requests)
+    return sum("__schema" in (each.query or "") for each in server.requests)
 
 
 def _config(mode: Any) -> Any:
