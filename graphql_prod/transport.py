@@ -190,6 +190,8 @@ class ProductionTransport(GraphQLTransport):
             call.let_go()
             if call.watch is not None:
                 call.watch.end(failure, answer)
+            # The traceback of the error holds this frame: without this they would be a circle.
+            failure = call.last_error = call.told = None
 
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
@@ -236,6 +238,7 @@ class ProductionTransport(GraphQLTransport):
                     secrets=secrets,
                 )
                 conceal(attempt.error, secrets)
+                unsent = None
             else:
                 if _is_clean(response, call):
                     call.status = None
@@ -262,7 +265,11 @@ class ProductionTransport(GraphQLTransport):
             state = state or call.settings.schedule.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
-                return answered(_end(attempt), exchange.status, exchange.headers, call.attempts, call.started)
+                try:
+                    response = _end(attempt)
+                finally:
+                    attempt = state = None  # the traceback of the error holds this frame
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
             self.retries += 1
             if call.watch is not None:
                 call.watch.retry(attempt, wait)
@@ -483,8 +490,12 @@ def _exchange(call: Call) -> Exchange:
 
 def _end(attempt: Attempt) -> StockResponse:
     """What the stock client would give: the answer if there is one, else the error."""
-    if attempt.error is not None:
-        raise attempt.error
+    error = attempt.error
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, attempt  # the traceback of the error holds this frame
     assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
     return attempt.response
 

@@ -71,7 +71,7 @@ class Sdk:
     :ivar traces: whether somebody listens to spans.
     :ivar metrics: whether somebody listens to metrics.
     :ivar broken: whether asking for a tracer or a meter fails.
-    :ivar failing: which method of a span processor fails, if one does.
+    :ivar failing: which method of a span processor fails, if one does; ``"add"``: counters do.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,26 @@ class _Meters(MeterProvider):
         self._switch = sdk
 
     def get_meter(self, name: str, *args: Any, **kwargs: Any) -> Meter:
-        return super().get_meter(name, *args, **kwargs) if self._switch.metrics else NoOpMeter(name)
+        if not self._switch.metrics:
+            return NoOpMeter(name)
+        meter = super().get_meter(name, *args, **kwargs)
+        return _FailingMeter(meter) if self._switch.failing == "add" else meter  # type: ignore[return-value]
+
+
+class _FailingMeter:
+    """A meter whose counters fail when they are told something."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._meter, name)
+
+    def create_counter(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def add(self, *_: Any) -> None:
+        raise ZeroDivisionError
 
 
 _installed: list[Sdk] = []

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from aiographql.client import GraphQLResponse, GraphQLTransport
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import SpanKind, StatusCode
@@ -730,3 +731,40 @@ async def test_ends_of_a_subscription(
     assert span.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
     assert span.status.description is None
     assert sdk.metric("subscriptions.active") == {key(COUNT): 0}
+
+
+class _Propagator(TextMapPropagator):
+    """A program's own propagator, with a mistake in it."""
+
+    fields: set[str] = set()  # noqa: RUF012 -- as the API has it
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+        raise ZeroDivisionError
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("what", ["counters", "propagator"])
+async def test_what_fails_when_it_is_told(
+    sdk: Sdk, server: ScriptedServer, backend: Backend, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """Counters and propagators that raise break no retry, no reconnect and no stream."""
+    before = propagate.get_global_textmap()
+    if what == "counters":
+        sdk.failing = "add"
+    else:
+        propagate.set_global_textmap(_Propagator())
+    server.tick = 0.002
+    try:
+        async with client_of(server.url, backend) as client:
+            server.on("Hi", Answer.page(503))
+            with no_waiting():
+                assert (await client.query(HI)).data == {"hello": "Hello, world!"}
+                async with Follower(client, "stream") as follower:
+                    await follower.began(2)
+                    server.reset_sockets()
+                    await until(lambda: follower.gaps)
+    finally:
+        propagate.set_global_textmap(before)
+    assert any("telemetry has failed" in record.getMessage() for record in caplog.records)

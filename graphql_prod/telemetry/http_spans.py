@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from graphql_prod.config import redacted
 if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from opentelemetry.trace import Span
+
+logger = logging.getLogger("graphql_prod")
 
 OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
@@ -48,10 +51,23 @@ def http_trace_config() -> aiohttp.TraceConfig:
         for tell in told:
             await tell(session, ctx, told_params)
 
-    config.on_request_start[:] = [carrying]
-    config.on_request_exception[:] = [discreetly]
+    config.on_request_start[:] = [_harmless(carrying)]
+    config.on_request_end[:] = [_harmless(end) for end in config.on_request_end]
+    config.on_request_exception[:] = [_harmless(discreetly)]
     config.freeze()
     return config
+
+
+def _harmless(hook: Any) -> Any:
+    """A hook of the contrib's; what the program's SDK raises in it ends no request."""
+
+    async def told(session: Any, ctx: Any, params: Any) -> None:
+        try:
+            await hook(session, ctx, params)
+        except Exception:
+            logger.exception("telemetry has failed in the program's SDK; requests are not affected")
+
+    return told
 
 
 def is_instrumented(given: GraphQLSession) -> bool:

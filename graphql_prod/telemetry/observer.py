@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from graphql_prod.telemetry.policy import TelemetryPolicy
 
 logger = logging.getLogger("graphql_prod")
+Watched = ParamSpec("Watched")
 
 SCOPE = "graphql_prod"
 TYPE, NAME, DOCUMENT, ERROR = (
@@ -48,6 +50,21 @@ GRAPHQL_ERROR = "GraphQLError"
 LOOK_INTERVAL = 1.0
 
 _STATUSES = frozenset(map(int, HTTPStatus))
+
+_FAILED = "telemetry has failed in the program's SDK; calls and subscriptions are not affected"
+
+
+def _harmless(tell: Callable[Watched, None]) -> Callable[Watched, None]:
+    """What an SDK raises that is told something shall not reach whoever tells it."""
+
+    @functools.wraps(tell)
+    def told(*args: Watched.args, **kwargs: Watched.kwargs) -> None:
+        try:
+            tell(*args, **kwargs)
+        except Exception:
+            logger.exception(_FAILED)
+
+    return told
 
 
 class Observer:
@@ -104,6 +121,7 @@ class Observer:
             self._give_up()
             return None
 
+    @_harmless
     def introspected(self, error: BaseException | None) -> None:
         """The schema was asked for."""
         if self.instruments is not None and self._enabled is not None and self._enabled():
@@ -208,7 +226,7 @@ class CallWatch:
 
     def exchange(self, session: Session, call: Call) -> object:
         """What stands in for the session: one that makes an HTTP span, or one that carries the trace."""
-        if self._span is not None and self._span.is_recording():
+        if self._span is not None and _is_recording(self._span):
             traced = session.traced_exchange()
             if traced is not None:
                 call.exchange = traced
@@ -218,11 +236,9 @@ class CallWatch:
 
     def carrier(self) -> dict[str, str]:
         """Headers that take the trace along."""
-        headers: dict[str, str] = {}
-        if self._context is not None:
-            propagate.inject(headers, self._context)
-        return headers
+        return {} if self._context is None else _injected(self._context)
 
+    @_harmless
     def retry(self, attempt: Attempt, wait: float) -> None:
         """An attempt is repeated; the wait is over."""
         if self._span is not None:
@@ -235,6 +251,7 @@ class CallWatch:
             instruments.retries.add(1, attributes)
             instruments.retry_delay.record(wait, attributes)
 
+    @_harmless
     def refused_by_budget(self) -> None:
         """A retry was due, and the budget had none left."""
         if self._instruments is not None:
@@ -287,8 +304,13 @@ class SubscriptionWatch:
     def event(self) -> None:
         """An event came."""
         if self._instruments is not None:
-            self._instruments.events.add(1, self._attributes)
+            try:
+                self._instruments.events.add(1, self._attributes)
+            except Exception:
+                logger.exception(_FAILED)
+                self._instruments = None
 
+    @_harmless
     def gap(self, gap: SubscriptionGap) -> None:
         """Events may be missing: the connection was lost and is back."""
         if self._span is not None:
@@ -302,6 +324,7 @@ class SubscriptionWatch:
         if self._instruments is not None and gap.attempts:
             self._instruments.reconnects.add(1, self._attributes)
 
+    @_harmless
     def dropped(self) -> None:
         """A full queue threw an event away."""
         if self._instruments is not None:
@@ -313,20 +336,42 @@ class SubscriptionWatch:
 
     def end(self, error: BaseException | None) -> None:
         """The subscription has ended."""
+        try:
+            if self._span is not None:
+                _end_span(self._span, GRAPHQL_ERROR if self._refused else _error_type(error, None))
+        except Exception:
+            logger.exception("the end of a subscription could not be told to telemetry")
+        self._uncount()
+
+    @_harmless
+    def _uncount(self) -> None:
         if self._instruments is not None:
             self._instruments.subscriptions.add(-1, self._attributes)
-        if self._span is not None:
-            try:
-                _end_span(self._span, GRAPHQL_ERROR if self._refused else _error_type(error, None))
-            except Exception:
-                logger.exception("the end of a subscription could not be told to telemetry")
 
 
 def inject(headers: dict[str, str]) -> dict[str, str]:
     """The headers with the trace context that is current; where there is none, as they are."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    carrier = _injected(None)
     return {**headers, **carrier} if carrier else headers
+
+
+def _injected(current: context.Context | None) -> dict[str, str]:
+    """What carries a trace; nothing where the program's propagator fails."""
+    carrier: dict[str, str] = {}
+    try:
+        propagate.inject(carrier, current)
+    except Exception:
+        logger.exception(_FAILED)
+        return {}
+    return carrier
+
+
+def _is_recording(span: Span) -> bool:
+    try:
+        return span.is_recording()
+    except Exception:
+        logger.exception(_FAILED)
+        return False
 
 
 def _end_span(span: Span, kind: str | None) -> None:
