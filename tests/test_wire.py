@@ -13,7 +13,6 @@ import subprocess
 import tracemalloc
 from typing import TYPE_CHECKING, Any, Literal
 
-import aiohttp
 import pytest
 import trustme
 from aiographql.client import GraphQLClientException
@@ -373,9 +372,7 @@ class TestSize:
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
-        # httpx decompresses whatever came in one piece, and so does aiohttp before 3.14, up to 32 MiB.
-        stops_early = backend == "aiohttp" and tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 14)
-        assert peak < (24 if stops_early else 72) * MIB, f"{peak / MIB:.0f} MiB"
+        assert peak < 8 * MIB, f"{peak / MIB:.0f} MiB"
 
 
 class TestAge:
