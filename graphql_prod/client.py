@@ -30,6 +30,7 @@ from graphql_prod.parts import (
     require_protocols,
     require_subscription,
     settings_of,
+    viewed,
 )
 from graphql_prod.reading import TolerantSerializer
 from graphql_prod.request import prepared
@@ -261,8 +262,8 @@ class ProductionClient(GraphQLClient):
 
     @property
     def config(self) -> ProductionConfig:
-        """The effective settings."""
-        return self._prod.config
+        """The effective settings; of a view with its own timeout, retries and headers."""
+        return viewed(self._prod.config, self._prod_settings, self._prod_named)
 
     @property
     def state(self) -> State:

@@ -14,6 +14,7 @@ from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQ
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from cafeteria.asyncio.callbacks import Callback
 from graphql import GraphQLSyntaxError
+from pydantic import SecretStr
 
 from graphql_prod.config import ProductionConfig, has_credentials, plain, redacted, same_upstream
 from graphql_prod.documents import kind_of
@@ -95,6 +96,19 @@ def settings_of(operation: str, config: ProductionConfig, settings: CallSettings
     """The settings of an operation that has its own, or these."""
     policy = config.operations.get(operation)
     return settings if policy is None else replace(settings, **_own_settings(policy, settings))
+
+
+def viewed(config: ProductionConfig, settings: CallSettings, named: frozenset[str]) -> ProductionConfig:
+    """A client's configuration, with what a view of it has named."""
+    own: dict[str, Any] = {}
+    if "timeout" in named:
+        own["timeout"] = settings.timeout
+    if "schedule" in named:
+        own["retry"] = settings.schedule.retrying if settings.schedule.narrows else settings.schedule.policy
+    if settings.headers:
+        secret = {name: SecretStr(value) for name, value in settings.headers.items()}
+        own["headers"] = merge(config.headers, secret)
+    return config.model_copy(update=own) if own else config
 
 
 def _own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, Any]:

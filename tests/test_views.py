@@ -464,3 +464,23 @@ class TestValidate:
                 await view.validate(request, force=True)
             with pytest.raises(GraphQLClientValidationException):
                 await client.with_options(validate=False).validate(request, force=True)
+
+
+class TestConfig:
+    async def test_effective_settings(self, server: ScriptedServer) -> None:
+        """A view's configuration is what its calls go by; the client's stays as it is."""
+        config = ProductionConfig(headers={"X-A": "a", "X-B": "b"}, retry=RetryPolicy(attempts=3))
+        async with ProductionClient(server.url, config=config) as client:
+            view = client.with_options(timeout=0.3, headers={"x-b": "view"}).with_options(
+                retry=RetryPolicy(attempts=2)
+            )
+            assert view.config.timeout.total == 0.3
+            assert view.config.retry == RetryPolicy(attempts=2)
+            assert {name: value.get_secret_value() for name, value in view.config.headers.items()} == {
+                "X-A": "a",
+                "X-B": "view",
+            }
+            assert view.config.pool == client.config.pool
+            assert client.config.timeout.total == 30
+            assert client.config.retry == RetryPolicy(attempts=3)
+            assert client.with_options(idempotent=True).config is client.config
