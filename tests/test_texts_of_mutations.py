@@ -39,7 +39,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
         ("{ hello", "A", None),
         ("", "A", None),
         ("fragment F on Query { hello }", "A", None),
-        ("{a" * 5000 + "}" * 5000, "A", None),
+        ("{a" * 2400 + "}" * 2400, "A", None),
     ],
 )
 def test_what_runs_nothing(document: str, name: str | None, words: str | None) -> None:
