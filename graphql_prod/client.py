@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
@@ -30,6 +29,7 @@ from graphql_prod.parts import (
     require_protocols,
     require_subscription,
     settings_of,
+    twin_of,
     viewed,
 )
 from graphql_prod.reading import TolerantSerializer
@@ -305,7 +305,7 @@ class ProductionClient(GraphQLClient):
         """
         now = self._prod_settings
         headers = checked_headers(headers, "headers of with_options()", taken=self._prod.url_credentials)
-        view = copy.copy(self)
+        view = twin_of(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
             schedule=now.schedule if retry is None else Schedule.of(retry, now.schedule.policy),
@@ -776,7 +776,7 @@ class ProductionClient(GraphQLClient):
         """This client, or a view of it that has other credentials."""
         if credentials is None or credentials is self._prod_settings.credentials:
             return self
-        view = copy.copy(self)
+        view = twin_of(self)
         view._prod_settings = dataclasses.replace(self._prod_settings, credentials=credentials)
         return view
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiographql.client import GraphQLClientException
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from graphql_prod.transport import ProductionTransport
 
 logger = logging.getLogger("graphql_prod")
+
+Client = TypeVar("Client")
 
 _PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
 _PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)
@@ -96,6 +98,22 @@ def settings_of(operation: str, config: ProductionConfig, settings: CallSettings
     """The settings of an operation that has its own, or these."""
     policy = config.operations.get(operation)
     return settings if policy is None else replace(settings, **_own_settings(policy, settings))
+
+
+def twin_of(client: Client) -> Client:
+    """A client with the same attributes, slots among them.
+
+    Not by ``copy``, which asks ``__getstate__``: a subclass may leave out of it what pickles do not carry.
+    """
+    kind = type(client)
+    twin = kind.__new__(kind)
+    twin.__dict__.update(client.__dict__)
+    for each in kind.__mro__:
+        own = each.__dict__.get("__slots__", ())
+        for slot in (own,) if isinstance(own, str) else own:
+            if slot not in ("__dict__", "__weakref__") and hasattr(client, slot):
+                setattr(twin, slot, getattr(client, slot))
+    return twin
 
 
 def viewed(config: ProductionConfig, settings: CallSettings, named: frozenset[str]) -> ProductionConfig:

@@ -478,7 +478,8 @@ def _is_clean(response: StockResponse, call: Call) -> bool:
     """The short way out, for data without errors under a success status."""
     json, exchange = response.json, call.exchange
     return (
-        type(json.get("data")) is dict
+        type(json) is dict  # a transport of the caller's may give anything
+        and type(json.get("data")) is dict
         and "errors" not in json
         and (exchange is None or exchange.status is None or exchange.status < 300)
     )

@@ -69,14 +69,13 @@ class TestShared:
             assert type(client.with_options(timeout=1).with_options(idempotent=True)) is kind
 
     def test_same_things(self) -> None:
-        """Transport, config, counts and state are the client's own."""
+        """Transport, counts and state are the client's own."""
         client = ProductionClient(URL)
         view = client.with_options(
             timeout=1, retry=RetryPolicy(attempts=1), headers={"A": "b"}, validate=False
         )
         assert view is not client
         assert view.transport is client.transport
-        assert view.config is client.config
         assert view.stats() == client.stats()
         assert view.state == client.state
         assert view.endpoint == client.endpoint
@@ -484,3 +483,28 @@ class TestConfig:
             assert client.config.timeout.total == 30
             assert client.config.retry == RetryPolicy(attempts=3)
             assert client.with_options(idempotent=True).config is client.config
+
+
+class Reduced(ProductionClient):
+    """A program's own client, which is pickled without what cannot travel."""
+
+    __slots__ = ("tenant",)
+
+    def __init__(self, *args: Any, tenant: str = "t1", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tenant = tenant
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"endpoint": self.endpoint}
+
+
+async def test_views_of_a_subclass_have_all_of_it(server: ScriptedServer) -> None:
+    """Slots too, and what its ``__getstate__`` leaves out: a view is no copy that travels."""
+    async with Reduced(server.url, validate=False, tenant="t2") as client:
+        view = client.with_options(timeout=3.0).with_options(idempotent=True)
+        assert type(view) is Reduced
+        assert view.tenant == "t2"
+        assert (await view.query(GREET)).data == {"hello": "Hello, world!"}
+        assert await client.ready()
+        view.tenant = "t3"
+        assert client.tenant == "t2"
