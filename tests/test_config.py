@@ -489,7 +489,8 @@ class TestValues(NoIO):
         assert client.config.method == "get"
         assert client.config.backend == "httpx"
         assert list(client.config.headers) == ["X"]
-        assert client.with_options(timeout=1).config is client.config
+        assert client.with_options(idempotent=True).config is client.config
+        assert client.with_options(timeout=1).config.timeout.total == 1
 
 
 LEAKY_ENDPOINTS = [
