@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from graphql_prod import ProductionConfig
-from graphql_prod.policy import Policy
-from graphql_prod.setting_names import DELIMITER
-from graphql_prod.variables import PREFIX
+from graphql_prod.settings.base import Policy
+from graphql_prod.settings.names import DELIMITER
+from graphql_prod.settings.variables import PREFIX
 
 ROOT = Path(__file__).parent.parent
 

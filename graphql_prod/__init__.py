@@ -1,6 +1,7 @@
 """A drop-in ``aiographql.client.GraphQLClient`` for production. See README.md."""
 
 from graphql_prod._version import __version__
+from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import (
@@ -19,18 +20,17 @@ from graphql_prod.errors import (
 from graphql_prod.header_files import headers_from_files
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
-from graphql_prod.pool import PoolPolicy
-from graphql_prod.response import GraphQLResponse
-from graphql_prod.retry import RetryBudget, RetryPolicy
+from graphql_prod.resilience.retry import RetryBudget, RetryPolicy
+from graphql_prod.resilience.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
 from graphql_prod.schema.policy import DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED, SchemaPolicy
+from graphql_prod.sessions.pool import PoolPolicy
 from graphql_prod.shutdown.coordinator import ShutdownCoordinator
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.shutdown.report import ShutdownReport
-from graphql_prod.stats import ClientStats, PoolStats
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
-from graphql_prod.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
+from graphql_prod.telemetry.stats import ClientStats, PoolStats
 
 __all__ = [
     "BATCH",

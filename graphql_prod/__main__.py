@@ -11,7 +11,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod import cli_check, cli_config, cli_schema, demo
+from graphql_prod import demo
+from graphql_prod.cli import check as cli_check
+from graphql_prod.cli import config as cli_config
+from graphql_prod.cli import schema as cli_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,15 +12,7 @@ from aiographql.client.subscription import (
     GRAPHQL_WS_PROTOCOL,
 )
 
-from graphql_prod.call import CallSettings, Group
-from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
-from graphql_prod.credentials import Credentials
-from graphql_prod.documents import operation_name
-from graphql_prod.headers import aligned, layered, merge, spellings
-from graphql_prod.headers import checked as checked_headers
-from graphql_prod.health.probe import QUERY, Probe
-from graphql_prod.lifecycle import Lifecycle
-from graphql_prod.parts import (
+from graphql_prod._build import (
     Parts,
     effective,
     refuse_subscription,
@@ -32,11 +24,23 @@ from graphql_prod.parts import (
     twin_of,
     viewed,
 )
-from graphql_prod.reading import TolerantSerializer
-from graphql_prod.request import prepared
-from graphql_prod.retry import Budget, Retry, RetryPolicy, Schedule
+from graphql_prod.calls.call import CallSettings, Group
+from graphql_prod.calls.reading import TolerantSerializer
+from graphql_prod.calls.request import prepared
+from graphql_prod.calls.transport import ProductionTransport
+from graphql_prod.calls.unwritable import require_writable
+from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
+from graphql_prod.credentials import Credentials
+from graphql_prod.documents import operation_name
+from graphql_prod.headers import aligned, layered, merge, spellings
+from graphql_prod.headers import checked as checked_headers
+from graphql_prod.health.probe import QUERY, Probe
+from graphql_prod.resilience.retry import Budget, Retry, RetryPolicy, Schedule
+from graphql_prod.resilience.timeouts import TimeoutPolicy, override
 from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
-from graphql_prod.session import Sessions
+from graphql_prod.sessions.session import Sessions
+from graphql_prod.settings.variables import PREFIX
+from graphql_prod.shutdown.conductor import Lifecycle
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
 from graphql_prod.subscriptions.hub import Ground, Hub, Wish
@@ -44,10 +48,6 @@ from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Observer
-from graphql_prod.timeouts import TimeoutPolicy, override
-from graphql_prod.transport import ProductionTransport
-from graphql_prod.unwritable import require_writable
-from graphql_prod.variables import PREFIX
 
 if TYPE_CHECKING:
     import os
@@ -66,17 +66,17 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
     from cafeteria.asyncio.callbacks import CallbackType
 
+    from graphql_prod.calls.response import GraphQLResponse
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.health.probe import Readiness
-    from graphql_prod.lifecycle import State
-    from graphql_prod.response import GraphQLResponse
-    from graphql_prod.session import Backend
+    from graphql_prod.sessions.session import Backend
+    from graphql_prod.shutdown.conductor import State
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
-    from graphql_prod.stats import ClientStats
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.member import Resume
     from graphql_prod.subscriptions.payload import PayloadProvider
+    from graphql_prod.telemetry.stats import ClientStats
 
 T = TypeVar("T")
 

@@ -14,16 +14,16 @@ from graphql_prod.credentials import AUTH_ERROR_CODES
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
-from graphql_prod.policy import Listed, Number, Policy, a_setting_called_schema
-from graphql_prod.pool import PoolPolicy
-from graphql_prod.quoting import quoted
-from graphql_prod.retry import RetryPolicy
+from graphql_prod.resilience.retry import RetryPolicy
+from graphql_prod.resilience.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.schema.policy import SchemaPolicy
+from graphql_prod.sessions.pool import PoolPolicy
+from graphql_prod.sessions.wire import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, TlsPolicy, Wire
+from graphql_prod.settings.base import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
-from graphql_prod.timeouts import TimeoutPolicy, timeout_policy
-from graphql_prod.wire import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, TlsPolicy, Wire
+from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

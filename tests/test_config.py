@@ -25,14 +25,14 @@ from graphql_prod import (
     RetryPolicy,
     TimeoutPolicy,
 )
+from graphql_prod.resilience.timeouts import override
 from graphql_prod.testing import Answer, ScriptedServer
 from graphql_prod.testing.waiting import no_waiting
-from graphql_prod.timeouts import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from graphql_prod.policy import Policy
+    from graphql_prod.settings.base import Policy
 
 URL = "http://api.example.com/graphql"
 SECRET = "s3cr3t"

@@ -14,8 +14,8 @@ from subscribing import client_of as subscribing_client_of
 from talking import Talk, talking
 
 from graphql_prod import SubscriptionClosedError
-from graphql_prod.garbage import no_full_collection_in_this_step
-from graphql_prod.reading import TolerantSerializer
+from graphql_prod.calls.reading import TolerantSerializer
+from graphql_prod.runtime.garbage import no_full_collection_in_this_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

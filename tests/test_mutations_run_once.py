@@ -17,7 +17,7 @@ from aiographql.client import (
 from executing import JSON, KINDS, RESPONSE, Executing, Kind, Tokens, client_of
 
 from graphql_prod import HTTPStatusError, ProductionClient, ProductionConfig, RetryPolicy, TransportError
-from graphql_prod.request_errors import is_request_error
+from graphql_prod.calls.request_errors import is_request_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,10 +19,10 @@ from graphql_prod import (
     TimeoutPolicy,
     TransportError,
 )
-from graphql_prod.call import Call, CallSettings
-from graphql_prod.exchange import Exchange
-from graphql_prod.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
-from graphql_prod.retry import Attempt, Reach, Schedule
+from graphql_prod.calls.call import Call, CallSettings
+from graphql_prod.calls.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
+from graphql_prod.resilience.retry import Attempt, Reach, Schedule
+from graphql_prod.sessions.exchange import Exchange
 
 
 @pytest.fixture(autouse=True)

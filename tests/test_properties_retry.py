@@ -27,8 +27,8 @@ from graphql_prod import (
     TransportError,
     clock,
 )
-from graphql_prod.call import Call, CallSettings
-from graphql_prod.retry import Attempt, Budget, Reach, Schedule, retry_after, worth_repeating
+from graphql_prod.calls.call import Call, CallSettings
+from graphql_prod.resilience.retry import Attempt, Budget, Reach, Schedule, retry_after, worth_repeating
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from graphql_prod import (
     RetryPolicy,
     SubscriptionPolicy,
 )
-from graphql_prod.reading import TolerantSerializer, flaw_of
+from graphql_prod.calls.reading import TolerantSerializer, flaw_of
 from graphql_prod.testing import Answer, ScriptedServer
 
 if TYPE_CHECKING:

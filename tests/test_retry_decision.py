@@ -15,7 +15,7 @@ from aiographql.client import GraphQLRequest, GraphQLResponse
 
 from graphql_prod import ConfigurationError, HTTPStatusError, RetryBudget, RetryPolicy, TransportError, clock
 from graphql_prod.documents import Operation, is_query
-from graphql_prod.retry import (
+from graphql_prod.resilience.retry import (
     TRANSIENT_STATUSES,
     Attempt,
     Budget,

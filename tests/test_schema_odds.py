@@ -39,7 +39,7 @@ from graphql_prod import (
     SchemaPolicy,
     TimeoutPolicy,
 )
-from graphql_prod.garbage import no_full_collection
+from graphql_prod.runtime.garbage import no_full_collection
 from graphql_prod.testing import Answer, ScriptedServer
 from graphql_prod.testing.schema import SDL
 
@@ -290,7 +290,7 @@ class TestCollector:
         """A flood of new documents is no leak: after five seconds all is as ever."""
         program = (
             "import gc, time\n"
-            "from graphql_prod.garbage import no_full_collection\n"
+            "from graphql_prod.runtime.garbage import no_full_collection\n"
             "before = gc.get_threshold()\n"
             "with no_full_collection():\n"
             "    end = time.monotonic() + 20\n"

@@ -10,8 +10,8 @@ import pytest
 from graphql_prod import ConfigurationError, ProductionClient, ProductionConfig, RetryPolicy
 from graphql_prod.__main__ import main
 from graphql_prod.config import plain
+from graphql_prod.settings.variables import PREFIX, Variables
 from graphql_prod.sources import load
-from graphql_prod.variables import PREFIX, Variables
 
 if TYPE_CHECKING:
     from pathlib import Path

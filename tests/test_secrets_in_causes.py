@@ -23,8 +23,8 @@ from graphql_prod import (
     SubscriptionPolicy,
     TransportError,
 )
-from graphql_prod.redaction import RedactedError, conceal, safe_cause, secrets_of
 from graphql_prod.testing import Answer, ScriptedServer
+from graphql_prod.texts.redaction import RedactedError, conceal, safe_cause, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

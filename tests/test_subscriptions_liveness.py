@@ -14,7 +14,7 @@ from raw_sockets import PING, TEXT, Peer, RawServer, frame
 from subscribing import Follower, client_of, until
 
 from graphql_prod import SubscriptionPolicy
-from graphql_prod.byte_clock import seconds_since_data
+from graphql_prod.sessions.byte_clock import seconds_since_data
 from graphql_prod.subscriptions.pulse import Pulse
 
 if TYPE_CHECKING:

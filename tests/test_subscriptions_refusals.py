@@ -17,9 +17,9 @@ from graphql_prod import (
     SubscriptionClosedError,
     TransportError,
 )
+from graphql_prod.sessions.upgrade_heads import AnswerHead
 from graphql_prod.subscriptions.handshake import translated
 from graphql_prod.subscriptions.verdict import loss_of
-from graphql_prod.upgrade_heads import AnswerHead
 
 if TYPE_CHECKING:
     from conftest import Backend

@@ -28,8 +28,8 @@ from graphql_prod import (
     TransportError,
 )
 from graphql_prod._version import __version__
+from graphql_prod.sessions.wire import MAX_RESPONSE_BYTES
 from graphql_prod.testing import Answer, FaultyProxy, ScriptedServer, no_waiting
-from graphql_prod.wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphql_prod import HTTPStatusError, ProductionClient, ProductionConfig, RetryPolicy
-from graphql_prod.quoting import quoted, words_of
 from graphql_prod.testing import Answer, ScriptedServer
+from graphql_prod.texts.quoting import quoted, words_of
 
 if TYPE_CHECKING:
     from subscribing import Backend

@@ -12,7 +12,7 @@ from graphql_prod.demo.journal import listening
 from graphql_prod.demo.outcome import measured
 from graphql_prod.demo.stage import make
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.timeouts import INTERACTIVE
+from graphql_prod.resilience.timeouts import INTERACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from graphql_prod.demo.outcome import Outcome
     from graphql_prod.demo.screen import Screen
     from graphql_prod.demo.stage import Cast
-    from graphql_prod.session import Backend
+    from graphql_prod.sessions.session import Backend
 
 QUESTION = "{ __typename }"
 CALLS = 3

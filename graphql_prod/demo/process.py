@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from graphql_prod.demo.stage import Cast
-    from graphql_prod.session import Backend
+    from graphql_prod.sessions.session import Backend
 
 COMMAND = (sys.executable, "-m", "graphql_prod.demo.program")
 

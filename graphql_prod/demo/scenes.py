@@ -17,8 +17,8 @@ from graphql_prod.demo.process import Work
 from graphql_prod.demo.program import CALLS
 from graphql_prod.demo.stage import retry
 from graphql_prod.errors import InvalidResponseError
+from graphql_prod.resilience.timeouts import TimeoutPolicy
 from graphql_prod.testing import Answer
-from graphql_prod.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

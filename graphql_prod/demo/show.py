@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graphql_prod.demo.scenes import Scene
     from graphql_prod.demo.screen import Screen
     from graphql_prod.demo.stage import Cast, Stage
-    from graphql_prod.session import Backend
+    from graphql_prod.sessions.session import Backend
 
 PATIENCE = 6.0
 

@@ -15,7 +15,7 @@ from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.demo.process import waiting
-from graphql_prod.retry import RetryPolicy
+from graphql_prod.resilience.retry import RetryPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.testing import FaultyProxy, ScriptedServer
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.demo.process import Program, Work
-    from graphql_prod.session import Backend
+    from graphql_prod.sessions.session import Backend
     from graphql_prod.testing import ReceivedRequest
 
 Cast = Literal["graphql_prod", "stock"]

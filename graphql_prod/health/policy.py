@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from graphql_prod.policy import Number, Policy
+from graphql_prod.settings.base import Number, Policy
 
 
 class HealthPolicy(Policy):

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from aiographql.client import GraphQLRequestException
 
-from graphql_prod import clock, forks
-from graphql_prod.call import CURRENT
+from graphql_prod import clock
+from graphql_prod.calls.call import CURRENT
+from graphql_prod.calls.reasons import what_failed
 from graphql_prod.errors import ConfigurationError, HTTPStatusError, TransportError
 from graphql_prod.loops import call_on
-from graphql_prod.reasons import what_failed
-from graphql_prod.timeouts import PROBE, TimeoutPolicy, override
+from graphql_prod.resilience.timeouts import PROBE, TimeoutPolicy, override
+from graphql_prod.runtime import forks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLResponse
 
     from graphql_prod.health.policy import HealthPolicy
-    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.shutdown.conductor import Lifecycle
 
     Ask = Callable[[TimeoutPolicy], Awaitable[GraphQLResponse]]
 

@@ -21,8 +21,8 @@ from graphql import (
 from graphql.validation.validate import validate_sdl
 
 from graphql_prod.errors import CallError, ClientClosedError, ConfigurationError, NoSchemaError
-from graphql_prod.quoting import quoted, words_of
 from graphql_prod.schema.bounds import ExcessiveSchemaError, refuse_excess
+from graphql_prod.texts.quoting import quoted, words_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,17 +6,17 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING
 
-from graphql_prod.call import CURRENT, Call
+from graphql_prod.calls.call import CURRENT, Call
 from graphql_prod.errors import ClientClosedError, renewed
 from graphql_prod.schema.building import of_introspection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from graphql_prod.call import CallSettings
+    from graphql_prod.calls.call import CallSettings
     from graphql_prod.credentials import Credentials
-    from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
+    from graphql_prod.shutdown.conductor import Lifecycle
 
 
 class FlightCall(Call):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from graphql_prod.policy import Number, Policy
+from graphql_prod.settings.base import Number, Policy
 
 
 def _named(value: object) -> object:

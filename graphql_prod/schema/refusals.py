@@ -6,8 +6,8 @@ import enum
 
 from aiographql.client import GraphQLRequestException
 
+from graphql_prod.calls.outcomes import has_code
 from graphql_prod.errors import HTTPStatusError, NoSchemaError
-from graphql_prod.outcomes import has_code
 
 # Statuses below 500 that say nothing about introspection: too late, too early, too often.
 _PASSING = frozenset({408, 425, 429})

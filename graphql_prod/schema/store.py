@@ -12,14 +12,15 @@ from weakref import WeakKeyDictionary
 from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
-from graphql_prod import clock, forks
-from graphql_prod.call import CURRENT
+from graphql_prod import clock
+from graphql_prod.calls.call import CURRENT
+from graphql_prod.calls.outcomes import reason_of
+from graphql_prod.calls.reasons import what_failed
+from graphql_prod.calls.request import PreparedRequest
 from graphql_prod.credentials import CalledItselfError, provider_failed
 from graphql_prod.errors import HTTPStatusError, NoSchemaError, renewed
 from graphql_prod.loops import call_on
-from graphql_prod.outcomes import reason_of
-from graphql_prod.reasons import what_failed
-from graphql_prod.request import PreparedRequest
+from graphql_prod.runtime import forks
 from graphql_prod.schema import building
 from graphql_prod.schema.flight import Flight
 from graphql_prod.schema.memory import Memory
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLResponse
     from graphql import GraphQLSchema
 
-    from graphql_prod.call import Call, CallSettings
+    from graphql_prod.calls.call import Call, CallSettings
     from graphql_prod.credentials import Credentials
-    from graphql_prod.lifecycle import Lifecycle
     from graphql_prod.schema.building import Built
     from graphql_prod.schema.policy import SchemaPolicy
+    from graphql_prod.shutdown.conductor import Lifecycle
 
 logger = logging.getLogger("graphql_prod")
 

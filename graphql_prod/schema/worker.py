@@ -14,8 +14,8 @@ from aiographql.client import GraphQLClientException
 
 from graphql_prod import clock
 from graphql_prod.errors import renewed
-from graphql_prod.garbage import no_full_collection
 from graphql_prod.loops import call_on
+from graphql_prod.runtime.garbage import no_full_collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

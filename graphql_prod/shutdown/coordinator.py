@@ -8,10 +8,11 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from graphql_prod import clock, forks
-from graphql_prod.call import CURRENT
+from graphql_prod import clock
+from graphql_prod.calls.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.runtime import forks
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from graphql_prod.client import ProductionClient
-    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.shutdown.conductor import Lifecycle
 
     Client = TypeVar("Client", bound=ProductionClient)
 

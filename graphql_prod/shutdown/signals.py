@@ -12,9 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from graphql_prod import forks
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.loops import StartedTask
+from graphql_prod.runtime import forks
 from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from graphql_prod.call import Call
-    from graphql_prod.lifecycle import Lifecycle
+    from graphql_prod.calls.call import Call
+    from graphql_prod.shutdown.conductor import Lifecycle
     from graphql_prod.shutdown.deadline import Deadline
     from graphql_prod.shutdown.hooks import Hooks
 

@@ -13,8 +13,8 @@ from aiographql.client import GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTriggerCallback
 
+from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
-from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.mailbox import add
 from graphql_prod.subscriptions.protocol import errors_of

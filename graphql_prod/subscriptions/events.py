@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiographql.client import GraphQLResponse as StockResponse
 from aiographql.client import GraphQLSubscriptionEvent
 
-from graphql_prod.response import GraphQLResponse, outline
+from graphql_prod.calls.response import GraphQLResponse, outline
 
 _new = object.__new__
 

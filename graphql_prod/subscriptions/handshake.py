@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from graphql_prod.calls.faults import Fault, status_of
+from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.faults import Fault, status_of
-from graphql_prod.outcomes import reason_of
-from graphql_prod.retry import Reach
+from graphql_prod.resilience.retry import Reach
 from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.verdict import BY_GET, TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
 

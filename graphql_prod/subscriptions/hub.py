@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
-from graphql_prod import clock, forks
+from graphql_prod import clock
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
+from graphql_prod.runtime import forks
 from graphql_prod.subscriptions.line import Line
 from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
     from graphql_prod.credentials import Credentials
-    from graphql_prod.session import Session, Sessions
+    from graphql_prod.sessions.session import Session, Sessions
+    from graphql_prod.sessions.wire import Wire
     from graphql_prod.subscriptions.member import Resume
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.telemetry.observer import Observer
-    from graphql_prod.wire import Wire
 
 logger = logging.getLogger("graphql_prod")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
-from graphql_prod.redaction import conceal
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.member import ended_from_outside
@@ -41,6 +40,7 @@ from graphql_prod.subscriptions.verdict import (
     loss_of,
     not_acknowledged,
 )
+from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

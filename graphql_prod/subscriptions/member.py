@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aiographql.client import GraphQLSubscriptionEvent
 
 from graphql_prod import clock
-from graphql_prod.contexts import called_in
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.runtime.contexts import called_in
 from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, read, start_message

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.sessions.upgrades import refused_redirect
 from graphql_prod.subscriptions.protocol import UnofferedError
-from graphql_prod.upgrades import refused_redirect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,12 +9,12 @@ from graphql_prod.config import has_credentials, host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
-from graphql_prod.redaction import secrets_of
 from graphql_prod.renewals import of_socket
 from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
 from graphql_prod.telemetry.observer import inject
+from graphql_prod.texts.redaction import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.credentials import Given
-    from graphql_prod.session import Session
+    from graphql_prod.sessions.session import Session
     from graphql_prod.subscriptions.hub import Ground, Wish
     from graphql_prod.subscriptions.sockets import Socket
     from graphql_prod.subscriptions.verdict import Loss

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from graphql_prod.contexts import called_in
 from graphql_prod.credentials import bare_context, renewing
 from graphql_prod.errors import ConfigurationError, TransportError
+from graphql_prod.runtime.contexts import called_in
 
 if TYPE_CHECKING:
     from contextvars import Context

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PlainSerializer, WrapValidator
 
-from graphql_prod.policy import Listed, Number, Policy
-from graphql_prod.timeouts import Seconds
+from graphql_prod.resilience.timeouts import Seconds
+from graphql_prod.settings.base import Listed, Number, Policy
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler

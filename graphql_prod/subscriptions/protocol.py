@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 
-from graphql_prod.bodies import LARGE, TooManyValuesError, require_few_values
-from graphql_prod.garbage import no_full_collection
+from graphql_prod.runtime.garbage import no_full_collection
+from graphql_prod.sessions.bodies import LARGE, TooManyValuesError, require_few_values
 from graphql_prod.subscriptions.shapes import NO_WORDS, errors_in
 
 if TYPE_CHECKING:

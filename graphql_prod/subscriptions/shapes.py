@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLResponse
 
+from graphql_prod.calls.outcomes import EXCERPT, is_answer
 from graphql_prod.errors import InvalidResponseError
-from graphql_prod.outcomes import EXCERPT, is_answer
-from graphql_prod.quoting import quoted
+from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
-from graphql_prod.byte_clock import TappedResponse, seconds_since_data
 from graphql_prod.config import host_of
-from graphql_prod.env_proxy import upgrade_proxy
+from graphql_prod.sessions.byte_clock import TappedResponse, seconds_since_data
+from graphql_prod.sessions.env_proxy import upgrade_proxy
+from graphql_prod.sessions.upgrades import connect_websockets, ws_url
 from graphql_prod.subscriptions.handshake import translating
 from graphql_prod.subscriptions.offer import offering
 from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
 from graphql_prod.subscriptions.verdict import SocketClosed
-from graphql_prod.upgrades import connect_websockets, ws_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport.base import GraphQLSubscriptionTransport, GraphQLWebSocketResponse
     from websockets.asyncio.client import ClientConnection
 
-    from graphql_prod.wire import Wire
+    from graphql_prod.sessions.wire import Wire
 
 # Seconds for the other side to answer our close frame.
 CLOSE_TIMEOUT = 1.0

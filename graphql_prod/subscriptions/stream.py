@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
-from graphql_prod.response import GraphQLResponse
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.member import cut_off

@@ -7,7 +7,9 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graphql_prod.bodies import TooManyValuesError
+from graphql_prod.calls.faults import classify, is_plain
+from graphql_prod.calls.outcomes import reason_of
+from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.config import target_of
 from graphql_prod.errors import (
     CallError,
@@ -16,22 +18,20 @@ from graphql_prod.errors import (
     SubscriptionClosedError,
     TransportError,
 )
-from graphql_prod.faults import classify, is_plain
 from graphql_prod.headers import copied
-from graphql_prod.outcomes import reason_of
-from graphql_prod.quoting import quoted
-from graphql_prod.response import GraphQLResponse
-from graphql_prod.retry import Reach, retry_after
+from graphql_prod.resilience.retry import Reach, retry_after
+from graphql_prod.sessions.bodies import TooManyValuesError
 from graphql_prod.subscriptions.outbox import UnreadError
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
 from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
+from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from graphql_prod.calls.faults import Fault
     from graphql_prod.errors import Phase
-    from graphql_prod.faults import Fault
 
 _REFUSED_STATUSES = (401, 403)
 # What is worth a second try when the first connection of a subscription is refused.

@@ -13,7 +13,7 @@ from opentelemetry import context, propagate
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.metrics import NoOpMeterProvider
 
-from graphql_prod.call import CURRENT
+from graphql_prod.calls.call import CURRENT
 from graphql_prod.config import redacted
 
 if TYPE_CHECKING:

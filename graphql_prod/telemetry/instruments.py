@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from opentelemetry.metrics import Observation
 
-from graphql_prod import forks
+from graphql_prod.runtime import forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

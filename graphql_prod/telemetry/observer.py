@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from graphql_prod import clock
 from graphql_prod._version import __version__
 from graphql_prod.errors import HTTPStatusError
-from graphql_prod.exchange import Carrying
+from graphql_prod.sessions.exchange import Carrying
 from graphql_prod.telemetry.documents import NAME_LIMIT, Names, operation_of, sanitized
 from graphql_prod.telemetry.instruments import Attributes, Instruments
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from opentelemetry.trace import Span, Tracer
 
-    from graphql_prod.call import Call
-    from graphql_prod.retry import Attempt
-    from graphql_prod.session import Session, Sessions
+    from graphql_prod.calls.call import Call
+    from graphql_prod.resilience.retry import Attempt
+    from graphql_prod.sessions.session import Session, Sessions
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.telemetry.policy import TelemetryPolicy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from graphql_prod.policy import Policy
+from graphql_prod.settings.base import Policy
 
 Document = Literal["off", "sanitized", "full"]
 

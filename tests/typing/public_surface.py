@@ -65,7 +65,7 @@ from graphql_prod import (
     __version__,
     headers_from_files,
 )
-from graphql_prod.transport import ProductionTransport
+from graphql_prod.calls.transport import ProductionTransport
 
 if TYPE_CHECKING:
     from aiographql.client.exceptions import GraphQLTransportException

@@ -1,0 +1,1 @@
+"""One call: its attempts, what became of each, and the answer."""

@@ -1,0 +1,106 @@
+"""``python -m graphql_prod schema``: save the upstream's schema, for ``schema.file``."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiographql.client import GraphQLClientException
+from graphql import print_schema
+
+from graphql_prod.cli.source import add_source, loaded, no_warnings
+from graphql_prod.client import ProductionClient
+from graphql_prod.config import host_of
+from graphql_prod.schema.building import introspected, no_schema
+from graphql_prod.schema.store import introspection
+from graphql_prod.texts.quoting import quoted
+
+if TYPE_CHECKING:
+    import argparse
+
+    from graphql import GraphQLSchema
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to its parser."""
+    about = "ask the server for its schema and save it as SDL, for schema.file"
+    parser = commands.add_parser("schema", help=about, description=about)
+    add_source(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to; default: standard output")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Introspect; exit status 0 when the schema is saved, else 1 with the reason on standard error."""
+    try:
+        # Not by from_config(): a schema.file that is missing is perhaps what shall be made.
+        config = loaded(options, required="endpoint").config
+        client = ProductionClient(str(config.endpoint), config=config)
+        with no_warnings():  # the error says it all
+            schema = asyncio.run(_introspected(client))
+        text = (print_schema(schema) + "\n").encode()
+        if options.output in (None, "-"):
+            _print(text)
+        else:
+            _save(Path(options.output), text)
+            saved = f"{len(schema.type_map)} types of {host_of(client.endpoint)} saved in {options.output}"
+            print(saved, file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except (GraphQLClientException, OSError, ValueError, RuntimeError) as error:
+        print(f"no schema saved: {quoted(str(error), 2000)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _introspected(client: ProductionClient) -> GraphQLSchema:
+    async with client:
+        answer = await client.query(introspection(None, descriptions=True))
+    try:
+        return introspected(answer.data)[0]
+    except Exception as error:
+        raise no_schema(answer, error, host_of(client.endpoint)) from error
+
+
+def _print(text: bytes) -> None:
+    """In UTF-8, which is what ``schema.file`` is, whatever the terminal's encoding."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def _save(path: Path, text: bytes) -> None:
+    """Write a file at once: a program that reads it meanwhile finds the old one or the new one, whole.
+
+    No link is followed: somebody else may have put it there. A new file is readable by its owner only; one
+    that is there keeps its mode.
+
+    :raises OSError: it cannot be written; the text names the file that was asked for.
+    """
+    draft = None
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(text)  # a device or a pipe
+            return
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link; name the file itself")  # noqa: TRY301 -- named below
+        handle, draft = tempfile.mkstemp(prefix=".graphql_prod.", dir=path.parent)
+        with open(handle, "wb") as file:
+            file.write(text)
+            if path.exists():
+                os.chmod(handle, stat.S_IMODE(path.lstat().st_mode))
+        os.replace(draft, path)
+        draft = None
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    finally:
+        if draft is not None:
+            os.unlink(draft)

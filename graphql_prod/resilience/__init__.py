@@ -1,0 +1,1 @@
+"""Protections: each has its settings, a pure decision and an executor."""

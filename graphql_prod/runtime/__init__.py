@@ -1,0 +1,1 @@
+"""What the interpreter and the process do: forks, the garbage collector, contexts."""

@@ -1,0 +1,1 @@
+"""HTTP sessions, connections and WebSocket upgrades: ours, and those of a caller."""

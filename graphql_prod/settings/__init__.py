@@ -1,0 +1,1 @@
+"""What all groups of settings share, and the sources that they are read from."""

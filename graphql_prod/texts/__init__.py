@@ -1,0 +1,1 @@
+"""Texts for people: quoted safely, and without secrets."""
