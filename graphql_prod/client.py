@@ -43,7 +43,7 @@ from graphql_prod.settings.variables import PREFIX
 from graphql_prod.shutdown.conductor import Lifecycle
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
-from graphql_prod.subscriptions.hub import Ground, Hub, Wish
+from graphql_prod.subscriptions.hub import Hub, SubscribeRequest, SubscriptionContext
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
@@ -134,7 +134,7 @@ class ProductionClient(GraphQLClient):
         )
         budget = self._prod_settings.schedule.policy.budget
         observer = Observer(config.telemetry, sessions, owned=session is None and transport is None)
-        ground = Ground(
+        ground = SubscriptionContext(
             observer=observer,
             sessions=sessions,
             wire=sessions.wire,
@@ -641,7 +641,7 @@ class ProductionClient(GraphQLClient):
         payload: dict[str, Any] | PayloadProvider | None,
         transport: GraphQLSubscriptionTransport | None,
         resume: Resume | None,
-    ) -> Wish:
+    ) -> SubscribeRequest:
         """What is asked for, checked: a subscription that fits the schema."""
         prod = self._prod
         prod.lifecycle.admit()
@@ -660,7 +660,7 @@ class ProductionClient(GraphQLClient):
         with Group(self._settings_of(request, None), self._prod.lifecycle):
             await self.validate(request)
         prod.lifecycle.admit()  # it may have begun to close meanwhile
-        return Wish(
+        return SubscribeRequest(
             endpoint=self.endpoint,
             request=request,
             protocols=offered,

@@ -46,7 +46,7 @@ IN_VAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubscribeRequest:
     """What a caller asks to be subscribed to, and over what."""
 
     endpoint: str = field(repr=False)
@@ -58,7 +58,7 @@ class Wish:
     resume: Resume | None
     credentials: Credentials | None = field(default=None, repr=False)
 
-    def to(self, endpoint: str, session: GraphQLSession | None) -> Wish:
+    def to(self, endpoint: str, session: GraphQLSession | None) -> SubscribeRequest:
         """The same, at another address, or over another session."""
         return dataclasses.replace(self, endpoint=endpoint, session=session or self.session)
 
@@ -87,7 +87,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class SubscriptionContext:
     """What all lines of a client stand on."""
 
     sessions: Sessions
@@ -121,7 +121,7 @@ class Hub:
     """
 
     def __init__(
-        self, ground: Ground, policy: SubscriptionPolicy, limit: int, changed: Callable[[], None]
+        self, ground: SubscriptionContext, policy: SubscriptionPolicy, limit: int, changed: Callable[[], None]
     ) -> None:
         self.ground = ground
         self.parsed = Parsed(ground.serializer)
@@ -155,7 +155,7 @@ class Hub:
         return kept
 
     def join(
-        self, wish: Wish, name: str | None = None, *, again: bool = False, control: bool = False
+        self, wish: SubscribeRequest, name: str | None = None, *, again: bool = False, control: bool = False
     ) -> Member:
         """Begin a subscription: over a line that it can share, or one of its own.
 
@@ -181,7 +181,7 @@ class Hub:
         self._joined = True
         return member
 
-    def _line(self, wish: Wish) -> Line:
+    def _line(self, wish: SubscribeRequest) -> Line:
         opener = Opener(self.ground, wish)
         share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
@@ -212,7 +212,7 @@ class Hub:
             return
         member.line.take_over(member, before)
 
-    def _key(self, wish: Wish) -> tuple[object, ...]:
+    def _key(self, wish: SubscribeRequest) -> tuple[object, ...]:
         """What subscriptions on one socket must have in common, besides what their provider gives them."""
         return (
             asyncio.get_running_loop(),
@@ -239,7 +239,7 @@ class Hub:
             for line in dead:
                 self.forget(line)
 
-    def _require_room(self, wish: Wish | Opener) -> None:
+    def _require_room(self, wish: SubscribeRequest | Opener) -> None:
         self.forget_the_dead()
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
@@ -257,7 +257,7 @@ class Hub:
                 "share sockets (subscriptions.share_connection)."
             )
 
-    def _room_of_a_callers(self, wish: Wish | Opener) -> int | None:
+    def _room_of_a_callers(self, wish: SubscribeRequest | Opener) -> int | None:
         """How many sockets a caller's session has room for beside calls; None where that is no question."""
         given = wish.session or self.ground.sessions.given
         connector = getattr(given, "connector", None)
@@ -266,7 +266,7 @@ class Hub:
         limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]  # 0: none
         return min(limits) - 1 if limits else None
 
-    def is_own(self, wish: Wish) -> bool:
+    def is_own(self, wish: SubscribeRequest) -> bool:
         """Whether its transport is for this subscription alone, and so is closed with it, as stock does."""
         return wish.transport is not None and wish.transport is not self.ground.transport
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from graphql_prod.subscriptions.events import SubscriptionGap
-    from graphql_prod.subscriptions.hub import Wish
+    from graphql_prod.subscriptions.hub import SubscribeRequest
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -135,7 +135,7 @@ class Member:
         line: Line,
         key: str,
         name: str,
-        wish: Wish,
+        wish: SubscribeRequest,
         policy: SubscriptionPolicy,
         context: Context,
         *,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
-    from graphql_prod.subscriptions.hub import Ground, Wish
+    from graphql_prod.subscriptions.hub import SubscribeRequest, SubscriptionContext
     from graphql_prod.subscriptions.sockets import Socket
     from graphql_prod.subscriptions.verdict import Loss
 
@@ -58,7 +58,7 @@ class Opener:
         "transport",
     )
 
-    def __init__(self, ground: Ground, wish: Wish) -> None:
+    def __init__(self, ground: SubscriptionContext, wish: SubscribeRequest) -> None:
         self.host = host_of(http_url(wish.endpoint))
         self.protocols = wish.protocols
         self.serializer: GraphQLSerializer = ground.serializer

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aiographql.client import GraphQLSubscriptionEvent
 
-    from graphql_prod.subscriptions.hub import Hub, Wish
+    from graphql_prod.subscriptions.hub import Hub, SubscribeRequest
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
 
@@ -53,9 +53,9 @@ class EventStream(AsyncGenerator[Any, None]):
     _member: Member
     _reader: StreamReader
 
-    def __init__(self, hub: Hub, wished: Callable[[], Awaitable[Wish]], *, gaps: bool) -> None:
+    def __init__(self, hub: Hub, wished: Callable[[], Awaitable[SubscribeRequest]], *, gaps: bool) -> None:
         self._hub = hub
-        self._wished: Callable[[], Awaitable[Wish]] | None = wished
+        self._wished: Callable[[], Awaitable[SubscribeRequest]] | None = wished
         self._gaps = gaps
         self._keeper: AsyncGenerator[None, None] | None = None
         self._established = False
@@ -169,7 +169,9 @@ class EventStream(AsyncGenerator[Any, None]):
         raise error if tb is None else error.with_traceback(tb)
 
 
-async def _keeper(hub: Hub, wish: Wish, member: Member, reader: StreamReader) -> AsyncGenerator[None, None]:
+async def _keeper(
+    hub: Hub, wish: SubscribeRequest, member: Member, reader: StreamReader
+) -> AsyncGenerator[None, None]:
     """Holds a subscription until it is closed, by a stream, or because that is collected.
 
     A loop closes the asynchronous generators begun on it that are collected, and those left at its end.

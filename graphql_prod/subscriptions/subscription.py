@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from cafeteria.asyncio.callbacks import CallbackType
 
-    from graphql_prod.subscriptions.hub import Hub, Wish
+    from graphql_prod.subscriptions.hub import Hub, SubscribeRequest
     from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
@@ -99,7 +99,11 @@ class Door:
     )
 
     def __init__(
-        self, hub: Hub, wish: Wish, on_gap: Callable[[SubscriptionGap], Any] | None, admit: Callable[[], None]
+        self,
+        hub: Hub,
+        wish: SubscribeRequest,
+        on_gap: Callable[[SubscriptionGap], Any] | None,
+        admit: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._wish = wish
@@ -425,7 +429,7 @@ class Delivery(Said):
 
 async def subscribed(
     hub: Hub,
-    wish: Wish,
+    wish: SubscribeRequest,
     callbacks: CallbacksType | None,
     on_data: CallbackType | None,
     on_error: CallbackType | None,
