@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from graphql_prod.schema.store import Schemas
     from graphql_prod.sessions.session import Backend, Sessions
     from graphql_prod.shutdown.conductor import Lifecycle
-    from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.subscriptions.manager import ConnectionManager
 
 logger = logging.getLogger("graphql_prod")
 
@@ -53,7 +53,7 @@ class Parts:
     sessions: Sessions
     lifecycle: Lifecycle
     transport: ProductionTransport
-    hub: Hub
+    hub: ConnectionManager
     codec: GraphQLCodec | None
     schemas: Schemas
 

@@ -43,7 +43,7 @@ from graphql_prod.settings.variables import PREFIX
 from graphql_prod.shutdown.conductor import Lifecycle
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
-from graphql_prod.subscriptions.hub import Hub, SubscribeRequest, SubscriptionContext
+from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest, SubscriptionContext
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
@@ -144,7 +144,7 @@ class ProductionClient(GraphQLClient):
             transport=subscription_transport,
             auth_error_codes=config.auth_error_codes,
         )
-        hub = Hub(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
+        hub = ConnectionManager(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
         self._prod = Parts(
             config=config.model_copy(update={"backend": sessions.backend}),
             settings=self._prod_settings,

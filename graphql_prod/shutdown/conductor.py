@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graphql_prod.schema.store import Schemas
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.shutdown.stages import Leader
-    from graphql_prod.subscriptions.hub import Hub, Reader
+    from graphql_prod.subscriptions.manager import ConnectionManager, Reader
 
 State = Literal["open", "draining", "closing", "closed"]
 
@@ -41,7 +41,7 @@ _INSIDE: ContextVar[frozenset[tuple[Lifecycle, str]]] = ContextVar("graphql_prod
 class Lifecycle:
     """Counts calls in, counts them out, and closes once."""
 
-    hub: Hub
+    hub: ConnectionManager
     """The client's subscriptions."""
     probe: Probe
     schemas: Schemas

@@ -45,7 +45,7 @@ from graphql_prod.texts.redaction import conceal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from graphql_prod.subscriptions.hub import Hub
+    from graphql_prod.subscriptions.manager import ConnectionManager
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.opener import Opener
     from graphql_prod.subscriptions.protocol import Dialect
@@ -95,7 +95,7 @@ class Line:
         "task",
     )
 
-    def __init__(self, hub: Hub, opener: Opener, key: tuple[object, ...] | None) -> None:
+    def __init__(self, hub: ConnectionManager, opener: Opener, key: tuple[object, ...] | None) -> None:
         self.hub = hub
         self.key = key
         self.members: dict[str, Member] = {}

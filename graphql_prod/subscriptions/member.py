@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from graphql_prod.subscriptions.events import SubscriptionGap
-    from graphql_prod.subscriptions.hub import SubscribeRequest
     from graphql_prod.subscriptions.line import Line
+    from graphql_prod.subscriptions.manager import SubscribeRequest
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.telemetry.observer import SubscriptionWatch

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
-    from graphql_prod.subscriptions.hub import SubscribeRequest, SubscriptionContext
+    from graphql_prod.subscriptions.manager import SubscribeRequest, SubscriptionContext
     from graphql_prod.subscriptions.sockets import Socket
     from graphql_prod.subscriptions.verdict import Loss
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aiographql.client import GraphQLSubscriptionEvent
 
-    from graphql_prod.subscriptions.hub import Hub, SubscribeRequest
+    from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
 
@@ -53,7 +53,9 @@ class EventStream(AsyncGenerator[Any, None]):
     _member: Member
     _reader: StreamReader
 
-    def __init__(self, hub: Hub, wished: Callable[[], Awaitable[SubscribeRequest]], *, gaps: bool) -> None:
+    def __init__(
+        self, hub: ConnectionManager, wished: Callable[[], Awaitable[SubscribeRequest]], *, gaps: bool
+    ) -> None:
         self._hub = hub
         self._wished: Callable[[], Awaitable[SubscribeRequest]] | None = wished
         self._gaps = gaps
@@ -170,7 +172,7 @@ class EventStream(AsyncGenerator[Any, None]):
 
 
 async def _keeper(
-    hub: Hub, wish: SubscribeRequest, member: Member, reader: StreamReader
+    hub: ConnectionManager, wish: SubscribeRequest, member: Member, reader: StreamReader
 ) -> AsyncGenerator[None, None]:
     """Holds a subscription until it is closed, by a stream, or because that is collected.
 
@@ -230,7 +232,7 @@ class StreamReader:
 
     __slots__ = ("_carried", "_handed", "_hub", "_lost", "_number", "_patience", "_task", "loop", "member")
 
-    def __init__(self, hub: Hub, member: Member) -> None:
+    def __init__(self, hub: ConnectionManager, member: Member) -> None:
         self._hub = hub
         self.member = member
         self._number = next(_numbers)

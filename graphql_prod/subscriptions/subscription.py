@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from cafeteria.asyncio.callbacks import CallbackType
 
-    from graphql_prod.subscriptions.hub import Hub, SubscribeRequest
     from graphql_prod.subscriptions.line import Line
+    from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
 
@@ -100,7 +100,7 @@ class Door:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: ConnectionManager,
         wish: SubscribeRequest,
         on_gap: Callable[[SubscriptionGap], Any] | None,
         admit: Callable[[], None],
@@ -289,7 +289,7 @@ class Delivery(Said):
         "member",
     )
 
-    def __init__(self, door: Door, hub: Hub, member: Member) -> None:
+    def __init__(self, door: Door, hub: ConnectionManager, member: Member) -> None:
         self._door = door
         self._hub = hub
         self.member = member
@@ -428,7 +428,7 @@ class Delivery(Said):
 
 
 async def subscribed(
-    hub: Hub,
+    hub: ConnectionManager,
     wish: SubscribeRequest,
     callbacks: CallbacksType | None,
     on_data: CallbackType | None,

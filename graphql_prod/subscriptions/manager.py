@@ -112,7 +112,7 @@ class SubscriptionContext:
         return self.sessions.current() if session is None else self.sessions.wrap(session)
 
 
-class Hub:
+class ConnectionManager:
     """Every line of a client and every reader; lines of other loops too.
 
     :ivar changed: called whenever somebody has left, for whoever waits for that.
