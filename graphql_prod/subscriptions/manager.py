@@ -17,7 +17,7 @@ from graphql_prod import clock
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
-from graphql_prod.subscriptions.line import Line
+from graphql_prod.subscriptions.connection import Connection
 from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
 from graphql_prod.subscriptions.payload import is_provider
@@ -130,7 +130,7 @@ class ConnectionManager:
         self.limit = limit
         self.changed = changed
         self.draining = False
-        self.lines: set[Line] = set()
+        self.lines: set[Connection] = set()
         self.readers: set[Reader] = set()
         self.events = 0
         self.dropped = 0
@@ -138,7 +138,7 @@ class ConnectionManager:
         self.callback_failures = 0
         self.drained = 0
         self.cut_off = 0
-        self._shared: dict[object, Line] = {}
+        self._shared: dict[object, Connection] = {}
         self._joined = False
         self.transport_is_the_parents = False
         """Whether the client's transport was used before this process was forked, and so is not closed."""
@@ -181,19 +181,19 @@ class ConnectionManager:
         self._joined = True
         return member
 
-    def _line(self, wish: SubscribeRequest) -> Line:
+    def _line(self, wish: SubscribeRequest) -> Connection:
         opener = Opener(self.ground, wish)
         share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
         if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
             self._require_room(wish)
-            line = Line(self, opener, share)
+            line = Connection(self, opener, share)
             self.lines.add(line)
             if share is not None:
                 self._shared[share] = line
         return line
 
-    def reidentify(self, line: Line, identity: object) -> None:
+    def reidentify(self, line: Connection, identity: object) -> None:
         """A shared line goes on with other credentials: only who has the same may join it from now on."""
         if line.key is None or line.key[-1] == identity:
             return
@@ -270,14 +270,14 @@ class ConnectionManager:
         """Whether its transport is for this subscription alone, and so is closed with it, as stock does."""
         return wish.transport is not None and wish.transport is not self.ground.transport
 
-    def forget(self, line: Line) -> None:
+    def forget(self, line: Connection) -> None:
         """Let nobody join a line any more."""
         if line.key is not None and self._shared.get(line.key) is line:
             del self._shared[line.key]
 
     # Credentials that are refused to one subscription, on a line that others share.
 
-    def is_superseded(self, line: Line) -> bool:
+    def is_superseded(self, line: Connection) -> bool:
         """Whether another line takes those that come, since this one's credentials have grown old."""
         return self._shared.get(line.key, line) is not line
 
@@ -306,7 +306,7 @@ class ConnectionManager:
         newer.join(member)
         return True
 
-    def _fitting(self, member: Member) -> Line | None:
+    def _fitting(self, member: Member) -> Connection | None:
         """A line with what a sync provider gives a user by now, where another subscription has renewed it."""
         opener, before = Opener(self.ground, member.wish), member.line.key
         if before is None:
@@ -317,7 +317,7 @@ class ConnectionManager:
             return None
         return self._shared.get((*before[:-1], identity))
 
-    def renewed_in_vain(self, line: Line) -> None:
+    def renewed_in_vain(self, line: Connection) -> None:
         """Credentials were renewed, and refused to a subscription all the same."""
         now = clock.monotonic()
         self._in_vain = [each for each in self._in_vain if now - each[0] < IN_VAIN]
@@ -339,7 +339,7 @@ class ConnectionManager:
             for then, renews in self._in_vain
         )
 
-    def tell_renewal(self, line: Line, evidence: str) -> None:
+    def tell_renewal(self, line: Connection, evidence: str) -> None:
         """Log why new credentials are asked for."""
         logger.warning(
             "%s refused the credentials (%s); new ones are asked for",
@@ -348,7 +348,7 @@ class ConnectionManager:
             extra={"host": line.host, "reason": evidence},
         )
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: Connection) -> None:
         """A line has ended, its socket with it."""
         self.lines.discard(line)
         self.changed()
@@ -384,7 +384,7 @@ class ConnectionManager:
 
     def busy(self, exempt: set[Reader]) -> bool:
         """Whether anything is left that comes to its end on a loop that runs."""
-        left: list[Reader | Line] = [*(self.readers - exempt), *self.lines]
+        left: list[Reader | Connection] = [*(self.readers - exempt), *self.lines]
         return any(each.loop.is_running() for each in left)
 
     def cut(self, exempt: set[Reader]) -> None:

@@ -21,8 +21,8 @@ from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from graphql_prod.subscriptions.connection import Connection
     from graphql_prod.subscriptions.events import SubscriptionGap
-    from graphql_prod.subscriptions.line import Line
     from graphql_prod.subscriptions.manager import SubscribeRequest
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -132,7 +132,7 @@ class Member:
 
     def __init__(
         self,
-        line: Line,
+        line: Connection,
         key: str,
         name: str,
         wish: SubscribeRequest,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from cafeteria.asyncio.callbacks import CallbackType
 
-    from graphql_prod.subscriptions.line import Line
+    from graphql_prod.subscriptions.connection import Connection
     from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
     from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
@@ -110,7 +110,7 @@ class Door:
         self._admit = admit
         self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._used = False
-        self._line: Line | None = None
+        self._line: Connection | None = None
         self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None

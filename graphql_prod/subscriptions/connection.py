@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("graphql_prod")
 
 
-class Line:
+class Connection:
     """One socket at a time, for one subscription or for many that share it.
 
     Its task is the only one that reads. Members come and go without awaiting; what has to be sent for them
@@ -116,7 +116,7 @@ class Line:
         self._ack: Message | None = None
         self._warned = False
         self._renewed = False
-        self.elder: Line | None = None
+        self.elder: Connection | None = None
         """The line whose credentials were refused before this one was begun."""
         self._over = False
         self._in_haste = False
@@ -170,7 +170,7 @@ class Line:
         else:
             self._rest.wake()
 
-    def take_over(self, member: Member, before: Line) -> None:
+    def take_over(self, member: Member, before: Connection) -> None:
         """Go on with a subscription whose connection was lost by another line."""
         if not self.members:
             self._lost, self._begun, self._tried = before._lost, before._begun, before._tried - 1
@@ -627,9 +627,9 @@ class Line:
             member.renewed = True
         self.hub.tell_renewal(self, loss.evidence)
 
-    def renewed(self) -> Line:
+    def renewed(self) -> Connection:
         """Another line like this one, with newer credentials."""
-        line = Line(self.hub, self.opener.renewed(), self.key)
+        line = Connection(self.hub, self.opener.renewed(), self.key)
         line._renewed, line.elder = True, self
         return line
 
