@@ -74,8 +74,8 @@ if TYPE_CHECKING:
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.subscriptions.events import SubscriptionGap
-    from graphql_prod.subscriptions.member import Resume
     from graphql_prod.subscriptions.payload import PayloadProvider
+    from graphql_prod.subscriptions.subscriber import Resume
     from graphql_prod.telemetry.stats import ClientStats
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
-from graphql_prod.subscriptions.member import ended_from_outside
 from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
@@ -27,6 +26,7 @@ from graphql_prod.subscriptions.pulse import Pulse
 from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
+from graphql_prod.subscriptions.subscriber import ended_from_outside
 from graphql_prod.subscriptions.verdict import (
     OVERSIZED,
     CredentialsRefusedError,
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from graphql_prod.subscriptions.manager import ConnectionManager
-    from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.opener import Opener
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.subscriptions.sockets import Socket
+    from graphql_prod.subscriptions.subscriber import Subscriber
 
 logger = logging.getLogger("graphql_prod")
 
@@ -98,7 +98,7 @@ class Connection:
     def __init__(self, hub: ConnectionManager, opener: Opener, key: tuple[object, ...] | None) -> None:
         self.hub = hub
         self.key = key
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, Subscriber] = {}
         self.dialect: Dialect = dialect_of(None, opener.protocols)
         self.opener = opener
         self._policy = hub.policy
@@ -154,7 +154,7 @@ class Connection:
 
     # What members do; nothing of it awaits.
 
-    def join(self, member: Member, missed: SubscriptionGap | None = None) -> None:
+    def join(self, member: Subscriber, missed: SubscriptionGap | None = None) -> None:
         """Take a subscription on; it begins at once if a socket is open, and else wakes who waits.
 
         :param missed: what it has missed, where it comes from another line.
@@ -170,13 +170,13 @@ class Connection:
         else:
             self._rest.wake()
 
-    def take_over(self, member: Member, before: Connection) -> None:
+    def take_over(self, member: Subscriber, before: Connection) -> None:
         """Go on with a subscription whose connection was lost by another line."""
         if not self.members:
             self._lost, self._begun, self._tried = before._lost, before._begun, before._tried - 1
         self.join(member, before._missed())
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: Subscriber) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
         if self.members.pop(member.key, None) is None:
             return
@@ -347,7 +347,7 @@ class Connection:
         self._unread = Unread()
         self._begin(socket, ack)
 
-    async def _headers(self, first: Member) -> dict[str, str]:
+    async def _headers(self, first: Subscriber) -> dict[str, str]:
         """The headers for the next socket, that of a member; who has others by now goes elsewhere."""
         headers = await self.opener.headers(first.context)
         if self.shared and self.opener.changed:
@@ -380,7 +380,7 @@ class Connection:
         for member, _ in starting:
             member.acknowledged(gap, ack)
         self._pulse = Pulse(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
-        together: list[tuple[Member, bool]] = []
+        together: list[tuple[Subscriber, bool]] = []
         for member, again in starting:
             if again and member.takes_its_time:
                 self._begin_start(socket, [(member, again)])  # nobody waits for another one's cursor
@@ -410,11 +410,11 @@ class Connection:
         down_for = clock.monotonic() - self._begun
         return SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
 
-    def _begin_start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
+    def _begin_start(self, socket: Socket, members: list[tuple[Subscriber, bool]]) -> None:
         # Not their size: it is the caller's affair how much a slow link has to carry.
         self._starts.post(self._start(socket, members), self._unread)
 
-    async def _start(self, socket: Socket, members: list[tuple[Member, bool]]) -> None:
+    async def _start(self, socket: Socket, members: list[tuple[Subscriber, bool]]) -> None:
         for member, again in members:
             if member.key not in self.members or socket is not self._socket:
                 continue
@@ -516,13 +516,13 @@ class Connection:
         else:
             self._unknown(message, data)
 
-    def _addressee(self, message: Message) -> Member | None:
+    def _addressee(self, message: Message) -> Subscriber | None:
         key = message.get("id")
         if key is None and message["type"] == "error":
             return self._only_one(message)
         return self.members.get(key) if type(key) is str else None
 
-    def _only_one(self, message: Message) -> Member | None:
+    def _only_one(self, message: Message) -> Subscriber | None:
         """Whose an error is that names no subscription: of the only one, if there is only one."""
         if len(self.members) != 1:
             logger.warning("%s: an error that names none of the subscriptions is ignored", self.host)
@@ -554,7 +554,7 @@ class Connection:
         data = payload.get("data")
         return data is None or (isinstance(data, dict) and all(value is None for value in data.values()))
 
-    def _renews(self, member: Member, message: Message) -> bool:
+    def _renews(self, member: Subscriber, message: Message) -> bool:
         """Subscribe anew with other credentials if it was those that were refused, and there are others.
 
         :raises CredentialsRefusedError: they are for another socket of this line.
@@ -652,13 +652,13 @@ class Connection:
             renewing = renewing or verdict is Verdict.RENEW
         return renewing
 
-    def _is_spent(self, member: Member) -> bool:
+    def _is_spent(self, member: Subscriber) -> bool:
         if not member.established:
             return member.failures >= self._policy.connect_attempts
         limit = self._policy.max_reconnects
         return limit is not None and self._reconnects >= limit
 
-    def _end(self, member: Member, loss: Loss, *, gave_up: bool) -> None:
+    def _end(self, member: Subscriber, loss: Loss, *, gave_up: bool) -> None:
         elapsed = clock.monotonic() - self._begun
         plural = "" if self._tried == 1 else "s"
         spent = f"after {self._tried} attempt{plural} in {elapsed:.2f} s" if self._tried else "in mid-stream"

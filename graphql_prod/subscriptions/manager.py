@@ -18,11 +18,11 @@ from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
 from graphql_prod.subscriptions.connection import Connection
-from graphql_prod.subscriptions.member import Member
 from graphql_prod.subscriptions.opener import Opener
 from graphql_prod.subscriptions.payload import is_provider
 from graphql_prod.subscriptions.protocol import Parsed
 from graphql_prod.subscriptions.refusals import Refusals
+from graphql_prod.subscriptions.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Credentials
     from graphql_prod.sessions.session import Session, Sessions
     from graphql_prod.sessions.wire import Wire
-    from graphql_prod.subscriptions.member import Resume
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
+    from graphql_prod.subscriptions.subscriber import Resume
     from graphql_prod.telemetry.observer import Observer
 
 logger = logging.getLogger("graphql_prod")
@@ -67,7 +67,7 @@ class Reader(Protocol):
     """Who empties a mailbox: the callbacks of a subscription, or a stream."""
 
     loop: asyncio.AbstractEventLoop
-    member: Member
+    member: Subscriber
 
     @property
     def in_order(self) -> bool:
@@ -156,7 +156,7 @@ class ConnectionManager:
 
     def join(
         self, wish: SubscribeRequest, name: str | None = None, *, again: bool = False, control: bool = False
-    ) -> Member:
+    ) -> Subscriber:
         """Begin a subscription: over a line that it can share, or one of its own.
 
         :param name: the subscription's id; None makes one up.
@@ -175,7 +175,7 @@ class ConnectionManager:
             if watch is not None:
                 watch.end(error)
             raise
-        member = Member(line, key, name, wish, self.policy, context, control=control)
+        member = Subscriber(line, key, name, wish, self.policy, context, control=control)
         member.watch = watch
         line.join(member)
         self._joined = True
@@ -201,7 +201,7 @@ class ConnectionManager:
         line.key = (*line.key[:-1], identity)
         self._shared.setdefault(line.key, line)
 
-    def relocate(self, member: Member) -> None:
+    def relocate(self, member: Subscriber) -> None:
         """Give a member of a shared line that has other credentials now a line where they fit."""
         before = member.line
         before.members.pop(member.key)
@@ -281,7 +281,7 @@ class ConnectionManager:
         """Whether another line takes those that come, since this one's credentials have grown old."""
         return self._shared.get(line.key, line) is not line
 
-    def move(self, member: Member) -> bool:
+    def move(self, member: Subscriber) -> bool:
         """Put a subscription on a line with newer credentials; False if there is no room for another.
 
         The line takes those that come, too.
@@ -306,7 +306,7 @@ class ConnectionManager:
         newer.join(member)
         return True
 
-    def _fitting(self, member: Member) -> Connection | None:
+    def _fitting(self, member: Subscriber) -> Connection | None:
         """A line with what a sync provider gives a user by now, where another subscription has renewed it."""
         opener, before = Opener(self.ground, member.wish), member.line.key
         if before is None:

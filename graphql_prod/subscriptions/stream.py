@@ -13,8 +13,8 @@ from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
-from graphql_prod.subscriptions.member import cut_off
 from graphql_prod.subscriptions.protocol import EVENTS, errors_of
+from graphql_prod.subscriptions.subscriber import cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLSubscriptionEvent
 
     from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
-    from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
+    from graphql_prod.subscriptions.subscriber import Subscriber
 
 
 class EventStream(AsyncGenerator[Any, None]):
@@ -50,7 +50,7 @@ class EventStream(AsyncGenerator[Any, None]):
         "_wished",
     )
 
-    _member: Member
+    _member: Subscriber
     _reader: StreamReader
 
     def __init__(
@@ -172,7 +172,7 @@ class EventStream(AsyncGenerator[Any, None]):
 
 
 async def _keeper(
-    hub: ConnectionManager, wish: SubscribeRequest, member: Member, reader: StreamReader
+    hub: ConnectionManager, wish: SubscribeRequest, member: Subscriber, reader: StreamReader
 ) -> AsyncGenerator[None, None]:
     """Holds a subscription until it is closed, by a stream, or because that is collected.
 
@@ -211,7 +211,7 @@ def _asked_for(task: asyncio.Task[Any]) -> None:
             task.exception()
 
 
-def _refusal(member: Member, message: Message) -> Exception:
+def _refusal(member: Subscriber, message: Message) -> Exception:
     request = member.event(message).request
     return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
@@ -232,7 +232,7 @@ class StreamReader:
 
     __slots__ = ("_carried", "_handed", "_hub", "_lost", "_number", "_patience", "_task", "loop", "member")
 
-    def __init__(self, hub: ConnectionManager, member: Member) -> None:
+    def __init__(self, hub: ConnectionManager, member: Subscriber) -> None:
         self._hub = hub
         self.member = member
         self._number = next(_numbers)

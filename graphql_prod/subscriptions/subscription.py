@@ -16,7 +16,7 @@ from graphql_prod.config import host_of, http_url
 from graphql_prod.loops import is_unborn
 from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
-from graphql_prod.subscriptions.member import cut_off, ended_from_outside
+from graphql_prod.subscriptions.subscriber import cut_off, ended_from_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.connection import Connection
     from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
-    from graphql_prod.subscriptions.member import Member
     from graphql_prod.subscriptions.protocol import Message
+    from graphql_prod.subscriptions.subscriber import Subscriber
 
 logger = logging.getLogger("graphql_prod")
 
@@ -289,7 +289,7 @@ class Delivery(Said):
         "member",
     )
 
-    def __init__(self, door: Door, hub: ConnectionManager, member: Member) -> None:
+    def __init__(self, door: Door, hub: ConnectionManager, member: Subscriber) -> None:
         self._door = door
         self._hub = hub
         self.member = member

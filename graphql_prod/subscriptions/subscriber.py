@@ -88,7 +88,7 @@ class Suspect:
     before: str | bytes | None
 
 
-class Member:
+class Subscriber:
     """A subscription, as its line sees it.
 
     :ivar key: the id on the wire; unlike ``name`` never used twice.
