@@ -15,8 +15,8 @@ from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTrigge
 
 from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
+from graphql_prod.subscriptions.event_queue import add
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
-from graphql_prod.subscriptions.mailbox import add
 from graphql_prod.subscriptions.protocol import errors_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cafeteria.asyncio.callbacks import CallbackType
     from cafeteria.asyncio.callbacks import EventType as AnyEventType
 
-    from graphql_prod.subscriptions.mailbox import Mailbox
+    from graphql_prod.subscriptions.event_queue import EventQueue
 
 logger = logging.getLogger("graphql_prod")
 
@@ -179,7 +179,7 @@ class Worker:
         self._weight = 0
         self._runs = 0
         self._loop = asyncio.get_running_loop()
-        self.mailbox: Mailbox | None = None
+        self.mailbox: EventQueue | None = None
         self.task: asyncio.Task[None] | None = None
 
     def backlog(self) -> int:

@@ -12,8 +12,8 @@ from aiographql.client import GraphQLSubscriptionEvent
 from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
 from graphql_prod.runtime.contexts import called_in
+from graphql_prod.subscriptions.event_queue import EventQueue
 from graphql_prod.subscriptions.events import SubscriptionEvent
-from graphql_prod.subscriptions.mailbox import Mailbox
 from graphql_prod.subscriptions.protocol import Message, read, start_message
 from graphql_prod.subscriptions.shapes import invalid_event
 from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
@@ -145,7 +145,7 @@ class Subscriber:
         self.key = key
         self.name = name
         self.control = control
-        self.mailbox = Mailbox(policy.max_queue, policy.overflow, policy.max_queue_bytes)
+        self.mailbox = EventQueue(policy.max_queue, policy.overflow, policy.max_queue_bytes)
         self.established = False
         self.subscribed = False
         self.answered = False
@@ -282,7 +282,7 @@ class Subscriber:
         else:
             mailbox.put(message, size)
 
-    async def _squeeze(self, mailbox: Mailbox, message: Message, size: int) -> None:
+    async def _squeeze(self, mailbox: EventQueue, message: Message, size: int) -> None:
         overflow = mailbox.overflow
         if overflow == "block" and not self.line.shared:
             with self.line.held_back():

@@ -48,7 +48,7 @@ class Downstream(Protocol):
         """Throw the first of them away; False if there is none."""
 
 
-class Mailbox:
+class EventQueue:
     """Written by one line, read by one task.
 
     :ivar dropped: events thrown away since this was last told.
