@@ -11,7 +11,6 @@ from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
-from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
     ENDINGS,
@@ -24,6 +23,7 @@ from graphql_prod.subscriptions.protocol import (
 )
 from graphql_prod.subscriptions.pulse import Pulse
 from graphql_prod.subscriptions.rest import Rest
+from graphql_prod.subscriptions.send_queue import SendQueue, Unread, UnreadError
 from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.subscriber import ended_from_outside
@@ -109,8 +109,8 @@ class Connection:
         self._scope: asyncio.Timeout | None = None
         self._silence: SilenceError | UnreadError | None = None
         self._unread = Unread()
-        self._outbox = Outbox(opener.host)
-        self._starts = Outbox(opener.host)
+        self._outbox = SendQueue(opener.host)
+        self._starts = SendQueue(opener.host)
         """What asks for events; given up with the socket that it asks over."""
         self._expiry: asyncio.TimerHandle | None = None
         self._ack: Message | None = None

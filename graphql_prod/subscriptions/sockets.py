@@ -14,7 +14,7 @@ from graphql_prod.sessions.env_proxy import upgrade_proxy
 from graphql_prod.sessions.upgrades import connect_websockets, ws_url
 from graphql_prod.subscriptions.handshake import translating
 from graphql_prod.subscriptions.offer import offering
-from graphql_prod.subscriptions.outbox import Outbox, Unread, UnreadError
+from graphql_prod.subscriptions.send_queue import SendQueue, Unread, UnreadError
 from graphql_prod.subscriptions.verdict import SocketClosed
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class AiohttpSocket:
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse, host: str = "") -> None:
         self._ws = ws
-        self._pongs = Outbox(host)
+        self._pongs = SendQueue(host)
         self._unread = Unread()
         self._loop = asyncio.get_running_loop()
         self._heard: Callable[[], None] | None = None

@@ -21,10 +21,10 @@ from graphql_prod.errors import (
 from graphql_prod.headers import copied
 from graphql_prod.resilience.retry import Reach, retry_after
 from graphql_prod.sessions.bodies import TooManyValuesError
-from graphql_prod.subscriptions.outbox import UnreadError
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
 from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
+from graphql_prod.subscriptions.send_queue import UnreadError
 from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 from raw_sockets import PING, Peer, RawServer, frame
 from subscribing import COUNT, Follower, client_of, until
 
-from graphql_prod.subscriptions.outbox import MOST_UNREAD
+from graphql_prod.subscriptions.send_queue import MOST_UNREAD
 
 if TYPE_CHECKING:
     from conftest import Backend

@@ -84,7 +84,7 @@ class Unread:
                 self._all_sent = None
 
 
-class Outbox:
+class SendQueue:
     """Holds tasks until they are done; empty for most of a subscription's life."""
 
     __slots__ = ("_host", "_loop", "_tasks")
