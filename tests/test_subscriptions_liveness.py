@@ -15,7 +15,7 @@ from subscribing import Follower, client_of, until
 
 from graphql_prod import SubscriptionPolicy
 from graphql_prod.sessions.byte_clock import seconds_since_data
-from graphql_prod.subscriptions.pulse import Pulse
+from graphql_prod.subscriptions.keep_alive import KeepAlive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -201,7 +201,7 @@ async def test_a_callers_session_is_told_by_the_system() -> None:
 class TestPulse:
     """The clock itself, on bytes that a test makes up."""
 
-    def _pulse(self, data_at: Callable[[], float | None], **policy: Any) -> tuple[Pulse, list[str]]:
+    def _pulse(self, data_at: Callable[[], float | None], **policy: Any) -> tuple[KeepAlive, list[str]]:
         told: list[str] = []
         tasks: set[asyncio.Task[None]] = set()
 
@@ -212,7 +212,7 @@ class TestPulse:
             tasks.add(asyncio.create_task(coroutine))
 
         settings = SubscriptionPolicy(**policy)
-        return Pulse(settings, post, ping, lambda: told.append("dead"), data_at), told
+        return KeepAlive(settings, post, ping, lambda: told.append("dead"), data_at), told
 
     async def test_bytes_put_the_ping_off(self) -> None:
         """While bytes come nobody is asked; after them it is, and found dead."""
@@ -253,7 +253,7 @@ class TestPulse:
             sent.set()
 
         policy = SubscriptionPolicy(ping_interval=0.02, pong_timeout=0.05)
-        pulse = Pulse(policy, waiting.append, ping, lambda: told.append("dead"), lambda: None)
+        pulse = KeepAlive(policy, waiting.append, ping, lambda: told.append("dead"), lambda: None)
         await until(lambda: waiting)
         await waiting.pop()
         assert sent.is_set()

@@ -11,6 +11,7 @@ from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.keep_alive import KeepAlive
 from graphql_prod.subscriptions.protocol import (
     CONTROL,
     ENDINGS,
@@ -21,7 +22,6 @@ from graphql_prod.subscriptions.protocol import (
     read,
     stop_message,
 )
-from graphql_prod.subscriptions.pulse import Pulse
 from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.subscriptions.send_queue import SendQueue, Unread, UnreadError
 from graphql_prod.subscriptions.shapes import is_event, words_of
@@ -105,7 +105,7 @@ class Connection:
         self._backoff = Backoff(hub.policy)
         self._rest = Rest()
         self._socket: Socket | None = None
-        self._pulse: Pulse | None = None
+        self._pulse: KeepAlive | None = None
         self._scope: asyncio.Timeout | None = None
         self._silence: SilenceError | UnreadError | None = None
         self._unread = Unread()
@@ -379,7 +379,7 @@ class Connection:
         starting = [(member, member.established) for member in self.members.values()]
         for member, _ in starting:
             member.acknowledged(gap, ack)
-        self._pulse = Pulse(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
+        self._pulse = KeepAlive(self._policy, self._outbox.post, self._ping, self._dead, socket.data_at)
         together: list[tuple[Subscriber, bool]] = []
         for member, again in starting:
             if again and member.takes_its_time:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TURNS = 2
 
 
-class Pulse:
+class KeepAlive:
     """The clock of one socket: one timer, which looks when something was last heard.
 
     :param post: begins a coroutine.
