@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graphql_prod import SubscriptionClosedError, SubscriptionPolicy, TransportError
 from graphql_prod.subscriptions.backoff import Backoff
-from graphql_prod.subscriptions.verdict import (
+from graphql_prod.subscriptions.reconnect import (
     RejectedError,
     SocketClosed,
     UpgradeRefusedError,

@@ -15,7 +15,7 @@ from subscribing import PROTOCOLS, Backend, Follower, Mode, client_of
 
 from graphql_prod import SubscriptionClosedError
 from graphql_prod.subscriptions.protocol import UnofferedError, dialect_of
-from graphql_prod.subscriptions.verdict import Verdict, judge, loss_of
+from graphql_prod.subscriptions.reconnect import Verdict, judge, loss_of
 from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:

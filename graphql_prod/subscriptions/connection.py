@@ -22,24 +22,24 @@ from graphql_prod.subscriptions.protocol import (
     read,
     stop_message,
 )
+from graphql_prod.subscriptions.reconnect import (
+    OVERSIZED,
+    ConnectionLost,
+    CredentialsRefusedError,
+    ReconnectDecision,
+    RejectedError,
+    SilenceError,
+    SocketClosed,
+    blaming,
+    loss_of,
+    not_acknowledged,
+    should_reconnect,
+)
 from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.subscriptions.send_queue import SendQueue, Unread, UnreadError
 from graphql_prod.subscriptions.shapes import is_event, words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
 from graphql_prod.subscriptions.subscriber import ended_from_outside
-from graphql_prod.subscriptions.verdict import (
-    OVERSIZED,
-    CredentialsRefusedError,
-    Loss,
-    RejectedError,
-    SilenceError,
-    SocketClosed,
-    Verdict,
-    blaming,
-    judge,
-    loss_of,
-    not_acknowledged,
-)
 from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Connection:
         self._over = False
         self._in_haste = False
         self._listening = False
-        self._lost: Loss | None = None
+        self._lost: ConnectionLost | None = None
         self._begun = clock.monotonic()
         """When connecting began: at the first attempt, or when the last socket was lost."""
         self._tried = 0
@@ -266,7 +266,7 @@ class Connection:
         if not task.cancelled():
             task.exception()  # it was logged
 
-    async def _live(self) -> Loss | None:
+    async def _live(self) -> ConnectionLost | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
         if early := self._backoff.early():
             await self._rest.take(early, early)
@@ -278,7 +278,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
             return loss_of(error, self.hub.refusals)
         up_since = clock.monotonic()
-        loss: Loss | None = None
+        loss: ConnectionLost | None = None
         try:
             await self._listen()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``verdict``
@@ -590,7 +590,7 @@ class Connection:
 
     # After the end of a socket.
 
-    async def _go_on(self, loss: Loss) -> None:
+    async def _go_on(self, loss: ConnectionLost) -> None:
         """End whose end this is; for the others, wait until it is time for another socket."""
         renewing = self._sentence(loss)
         if not self.members:
@@ -620,7 +620,7 @@ class Connection:
         """How often the newest subscription has failed to connect; None if all have been connected."""
         return min((each.failures for each in self.members.values() if not each.established), default=None)
 
-    def _renew(self, loss: Loss) -> None:
+    def _renew(self, loss: ConnectionLost) -> None:
         self._renewed = True
         self.opener.renew()
         for member in self.members.values():
@@ -633,23 +633,23 @@ class Connection:
         line._renewed, line.elder = True, self
         return line
 
-    def _sentence(self, loss: Loss) -> bool:
+    def _sentence(self, loss: ConnectionLost) -> bool:
         """Judge every member; True if new credentials shall be tried."""
         renewable = self.opener.may_renew(loss, renewed=self._renewed)
         renewing = False
         for member in list(self.members.values()):
             established = member.established
             member.failures += not established
-            verdict = judge(
+            verdict = should_reconnect(
                 loss, self._policy.fatal_close_codes, established=established, renewable=renewable
             )
             if loss.blamed not in (None, member.key):
-                verdict = Verdict.AGAIN
-            if verdict is Verdict.AGAIN and self._is_spent(member):
+                verdict = ReconnectDecision.AGAIN
+            if verdict is ReconnectDecision.AGAIN and self._is_spent(member):
                 self._end(member, loss, gave_up=established)
-            elif verdict is Verdict.FATAL:
+            elif verdict is ReconnectDecision.FATAL:
                 self._end(member, loss, gave_up=False)
-            renewing = renewing or verdict is Verdict.RENEW
+            renewing = renewing or verdict is ReconnectDecision.RENEW
         return renewing
 
     def _is_spent(self, member: Subscriber) -> bool:
@@ -658,7 +658,7 @@ class Connection:
         limit = self._policy.max_reconnects
         return limit is not None and self._reconnects >= limit
 
-    def _end(self, member: Subscriber, loss: Loss, *, gave_up: bool) -> None:
+    def _end(self, member: Subscriber, loss: ConnectionLost, *, gave_up: bool) -> None:
         elapsed = clock.monotonic() - self._begun
         plural = "" if self._tried == 1 else "s"
         spent = f"after {self._tried} attempt{plural} in {elapsed:.2f} s" if self._tried else "in mid-stream"

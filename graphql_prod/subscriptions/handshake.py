@@ -18,7 +18,12 @@ from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.resilience.retry import Reach
 from graphql_prod.subscriptions.protocol import UnofferedError
-from graphql_prod.subscriptions.verdict import BY_GET, TRANSIENT_STATUSES, HandshakeError, UpgradeRefusedError
+from graphql_prod.subscriptions.reconnect import (
+    BY_GET,
+    TRANSIENT_STATUSES,
+    HandshakeError,
+    UpgradeRefusedError,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType

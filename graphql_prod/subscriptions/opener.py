@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
     from graphql_prod.subscriptions.manager import SubscribeRequest, SubscriptionContext
+    from graphql_prod.subscriptions.reconnect import ConnectionLost
     from graphql_prod.subscriptions.sockets import Socket
-    from graphql_prod.subscriptions.verdict import Loss
 
 
 class Opener:
@@ -140,7 +140,7 @@ class Opener:
         beneath = credentials.beneath or self._ground.static_headers
         return {**sent, **provided(given.headers, sent, beneath)}
 
-    def may_renew(self, loss: Loss, *, renewed: bool) -> bool:
+    def may_renew(self, loss: ConnectionLost, *, renewed: bool) -> bool:
         """Whether refused credentials can be exchanged for others that may be taken.
 
         :param renewed: whether the lost connection was made with such ones.

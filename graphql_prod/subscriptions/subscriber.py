@@ -15,8 +15,8 @@ from graphql_prod.runtime.contexts import called_in
 from graphql_prod.subscriptions.event_queue import EventQueue
 from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.protocol import Message, read, start_message
+from graphql_prod.subscriptions.reconnect import CREDENTIALS_REFUSED
 from graphql_prod.subscriptions.shapes import invalid_event
-from graphql_prod.subscriptions.verdict import CREDENTIALS_REFUSED
 
 if TYPE_CHECKING:
     from contextvars import Context

@@ -49,7 +49,7 @@ CREDENTIALS_REFUSED = "the credentials were refused"
 """Our reason for a gap where the server closed nothing."""
 
 
-class Verdict(enum.Enum):
+class ReconnectDecision(enum.Enum):
     """What comes after the end of a connection."""
 
     AGAIN = "connect again after a wait"
@@ -123,7 +123,7 @@ def not_acknowledged(limit: float | None, *, upgraded: bool) -> SilenceError:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class ConnectionLost:
     """Why a connection has ended, or did not come about.
 
     ``what`` continues "<host> …" in a sentence, ``hint`` says what to do.
@@ -196,7 +196,9 @@ class Loss:
         )
 
 
-def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bool) -> Verdict:
+def should_reconnect(
+    loss: ConnectionLost, fatal: frozenset[int], *, established: bool, renewable: bool
+) -> ReconnectDecision:
     """What comes after the end of a connection, for one of its subscriptions.
 
     :param fatal: close codes that end a subscription.
@@ -204,18 +206,18 @@ def judge(loss: Loss, fatal: frozenset[int], *, established: bool, renewable: bo
     :param renewable: whether there are new credentials to be had that were not tried yet.
     """
     if loss.refused and renewable:
-        return Verdict.RENEW
+        return ReconnectDecision.RENEW
     if loss.fatal or loss.close_code in fatal:
-        return Verdict.FATAL
+        return ReconnectDecision.FATAL
     # A code that was taken out of the fatal ones reconnects, whatever it says.
     if loss.refused and loss.close_code not in FATAL_CLOSE_CODES:
-        return Verdict.FATAL
+        return ReconnectDecision.FATAL
     if isinstance(loss.own, SubscriptionClosedError):
-        return Verdict.FATAL
-    return Verdict.FATAL if loss.final and not established else Verdict.AGAIN
+        return ReconnectDecision.FATAL
+    return ReconnectDecision.FATAL if loss.final and not established else ReconnectDecision.AGAIN
 
 
-def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
+def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> ConnectionLost:
     """What an exception says about the connection that it ended."""
     match error:
         case SocketClosed():
@@ -226,31 +228,31 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
             return _of_handshake(error)
         case SilenceError():
             hint, what = error.hint, str(error)
-            return Loss(what, hint, close_reason=what, phase=error.phase)
+            return ConnectionLost(what, hint, close_reason=what, phase=error.phase)
         case UnreadError():
             hint, what = "Look at what the server, or a proxy before it, does with what we send.", str(error)
-            return Loss(what, hint, close_reason=f"closed by us: {what}", closed=True, ours=True)
+            return ConnectionLost(what, hint, close_reason=f"closed by us: {what}", closed=True, ours=True)
         case UnreadableError():
             hint = "Look at what the server, or a proxy before it, sends."
-            return Loss(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
+            return ConnectionLost(str(error), hint, UNREADABLE, str(error), closed=True, cause=error)
         case TooManyValuesError():
             what = f"sent an event with more than {error.args[0]:,} values, over our limit"
             hint = "Ask for less in an event, or raise max_response_values."
             reason = f"closed by us: {what}"
-            return Loss(what, hint, OVERSIZED, reason, closed=True, ours=True, cause=error)
+            return ConnectionLost(what, hint, OVERSIZED, reason, closed=True, ours=True, cause=error)
         case UnofferedError():
             return _of_unoffered(str(error))
         case RejectedError():
             logged = "refused the connection"
             what = f"{logged} ({quoted(str(error))})" if str(error) else logged
             evidence = "its connection_error says so"
-            return Loss(
+            return ConnectionLost(
                 what, "Check the credentials.", refused=True, closed=True, logged=logged, evidence=evidence
             )
         case CredentialsRefusedError():
             what = "refused the credentials of a subscription"
             evidence = "its answer to a subscription says so"
-            return Loss(
+            return ConnectionLost(
                 what,
                 _CREDENTIALS,
                 close_reason=CREDENTIALS_REFUSED,
@@ -261,22 +263,22 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> Loss:
     return _of_fault(error)
 
 
-def _of_unoffered(chosen: str) -> Loss:
+def _of_unoffered(chosen: str) -> ConnectionLost:
     logged = "chose a WebSocket protocol that was not offered"
     hint = "Look at what the server, or a gateway before it, is set up to speak."
     if chosen in (MODERN.name, LEGACY.name):
         hint = f"Offer it: protocols={chosen!r}."
     what = f"{logged}: {quoted(chosen, 60) or 'one without a name'}"
-    return Loss(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
+    return ConnectionLost(what, hint, close_reason=what, fatal=True, closed=True, logged=logged)
 
 
-def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
+def _of_close(closed: SocketClosed, refusals: Refusals) -> ConnectionLost:
     if closed.ours:
         return _of_own_close(closed)
     code, reason = closed.code, closed.reason
     if code is None:
         hint = "Look for a restart or a proxy in between."
-        return Loss("closed the connection without a word", hint, None, reason or "connection lost")
+        return ConnectionLost("closed the connection without a word", hint, None, reason or "connection lost")
     logged = f"closed the connection with {code}"
     what = f"{logged} ({quoted(reason)})" if reason else logged
     hint = "See what the server means by it."
@@ -286,7 +288,7 @@ def _of_close(closed: SocketClosed, refusals: Refusals) -> Loss:
     if code == OVERSIZED:
         hint = _hint_of_oversized(closed)
     refused = evidence is not None
-    return Loss(
+    return ConnectionLost(
         what,
         hint,
         code,
@@ -309,7 +311,7 @@ def _hint_of_oversized(closed: SocketClosed) -> str:
     return f"A message was too large for the server, or for a proxy before it{other}."
 
 
-def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
+def blaming(loss: ConnectionLost, sent: Mapping[str, int]) -> ConnectionLost:
     """A loss for a message too large, with the subscription named that it was probably sent for.
 
     :param sent: how long the messages are that asked for subscriptions and were not answered, by their ids.
@@ -325,7 +327,7 @@ def blaming(loss: Loss, sent: Mapping[str, int]) -> Loss:
     return dataclasses.replace(loss, blamed=key, hint=hint)
 
 
-def _of_own_close(closed: SocketClosed) -> Loss:
+def _of_own_close(closed: SocketClosed) -> ConnectionLost:
     """We closed, for what the server sent."""
     code, why = closed.code, quoted(closed.reason or "")
     if code == OVERSIZED:
@@ -339,10 +341,10 @@ def _of_own_close(closed: SocketClosed) -> Loss:
     logged = f"{cause}, so that we closed the connection with {code}"
     what = f"{logged} ({why})" if why else logged
     reason = f"closed by us: {why or cause}"
-    return Loss(what, hint, code, reason, closed=True, logged=logged, ours=True)
+    return ConnectionLost(what, hint, code, reason, closed=True, logged=logged, ours=True)
 
 
-def _of_status(error: UpgradeRefusedError) -> Loss:
+def _of_status(error: UpgradeRefusedError) -> ConnectionLost:
     status = error.status
     what = f"answered the WebSocket upgrade with {reason_of(status)}"
     hint = "Look into the log of the server, or of the proxy before it."
@@ -363,7 +365,7 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
         hint = "Check the endpoint's path, and that subscriptions are served there."
     if error.by_get and not 300 <= status < 400:
         hint = f"{hint} {BY_GET}"
-    return Loss(
+    return ConnectionLost(
         what,
         hint,
         close_reason=what,
@@ -376,10 +378,10 @@ def _of_status(error: UpgradeRefusedError) -> Loss:
     )
 
 
-def _of_handshake(error: HandshakeError) -> Loss:
+def _of_handshake(error: HandshakeError) -> ConnectionLost:
     fault = error.fault
     what = f"{fault.what} ({error.said})" if error.said else fault.what
-    return Loss(
+    return ConnectionLost(
         what,
         fault.hint,
         close_reason=fault.reason,
@@ -389,14 +391,20 @@ def _of_handshake(error: HandshakeError) -> Loss:
     )
 
 
-def _of_fault(error: Exception) -> Loss:
+def _of_fault(error: Exception) -> ConnectionLost:
     fault = classify(error)
     final = fault.reach is Reach.FINAL
     reason = fault.reason
     if isinstance(error, CallError):
         said, _, hint = str(error).partition(". ")  # ours, and so without secrets
         what = f"could not be asked: {said.removesuffix('.')}"
-        return Loss(what, hint or fault.hint, close_reason=said, final=final, cause=error, own=error)
+        return ConnectionLost(
+            what, hint or fault.hint, close_reason=said, final=final, cause=error, own=error
+        )
     if not is_plain(error) and not isinstance(error, OSError):
-        return Loss(fault.what, fault.hint, close_reason=reason, final=final, cause=error, own=error)
-    return Loss(fault.what, fault.hint, close_reason=reason, phase=fault.phase, final=final, cause=error)
+        return ConnectionLost(
+            fault.what, fault.hint, close_reason=reason, final=final, cause=error, own=error
+        )
+    return ConnectionLost(
+        fault.what, fault.hint, close_reason=reason, phase=fault.phase, final=final, cause=error
+    )

@@ -17,48 +17,57 @@ from graphql_prod import (
 )
 from graphql_prod.subscriptions.backoff import Backoff
 from graphql_prod.subscriptions.protocol import UnreadableError
-from graphql_prod.subscriptions.verdict import (
+from graphql_prod.subscriptions.reconnect import (
+    ReconnectDecision,
     RejectedError,
     SilenceError,
     SocketClosed,
     UpgradeRefusedError,
-    Verdict,
-    judge,
     loss_of,
+    should_reconnect,
 )
 
 FATAL = SubscriptionPolicy().fatal_close_codes
 SILENT = SilenceError("did not answer a ping within 1 s", "Look.", "read")
 
 # What happened: the verdict on a first connection, and on one that was up before.
-TABLE: list[tuple[Exception, Verdict, Verdict]] = [
-    *((SocketClosed(code), Verdict.FATAL, Verdict.FATAL) for code in sorted(FATAL)),
+TABLE: list[tuple[Exception, ReconnectDecision, ReconnectDecision]] = [
+    *((SocketClosed(code), ReconnectDecision.FATAL, ReconnectDecision.FATAL) for code in sorted(FATAL)),
     *(
-        (SocketClosed(code), Verdict.AGAIN, Verdict.AGAIN)
+        (SocketClosed(code), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN)
         for code in (None, 1000, 1001, 1005, 1008, 1011, 1012, 1013, 1014, 3000, 4000, 4408, 4499, 4999)
     ),
-    *((UpgradeRefusedError(status, {}), Verdict.FATAL, Verdict.FATAL) for status in (401, 403)),
-    *((UpgradeRefusedError(status, {}), Verdict.FATAL, Verdict.AGAIN) for status in (200, 302, 400, 404)),
-    *((UpgradeRefusedError(status, {}), Verdict.AGAIN, Verdict.AGAIN) for status in (408, 429, 500, 503)),
-    (RejectedError("no"), Verdict.FATAL, Verdict.FATAL),
-    (UnreadableError("sent a message that is no JSON"), Verdict.FATAL, Verdict.FATAL),
-    (SILENT, Verdict.AGAIN, Verdict.AGAIN),
-    (ConnectionRefusedError(), Verdict.AGAIN, Verdict.AGAIN),
-    (ConnectionResetError(), Verdict.AGAIN, Verdict.AGAIN),
-    (TimeoutError(), Verdict.AGAIN, Verdict.AGAIN),
-    (aiohttp.ServerDisconnectedError(), Verdict.AGAIN, Verdict.AGAIN),
-    (ssl.SSLCertVerificationError("self-signed"), Verdict.FATAL, Verdict.AGAIN),
-    (aiohttp.InvalidURL("x"), Verdict.FATAL, Verdict.AGAIN),
-    (LookupError("a transport's own"), Verdict.FATAL, Verdict.AGAIN),
+    *(
+        (UpgradeRefusedError(status, {}), ReconnectDecision.FATAL, ReconnectDecision.FATAL)
+        for status in (401, 403)
+    ),
+    *(
+        (UpgradeRefusedError(status, {}), ReconnectDecision.FATAL, ReconnectDecision.AGAIN)
+        for status in (200, 302, 400, 404)
+    ),
+    *(
+        (UpgradeRefusedError(status, {}), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN)
+        for status in (408, 429, 500, 503)
+    ),
+    (RejectedError("no"), ReconnectDecision.FATAL, ReconnectDecision.FATAL),
+    (UnreadableError("sent a message that is no JSON"), ReconnectDecision.FATAL, ReconnectDecision.FATAL),
+    (SILENT, ReconnectDecision.AGAIN, ReconnectDecision.AGAIN),
+    (ConnectionRefusedError(), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN),
+    (ConnectionResetError(), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN),
+    (TimeoutError(), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN),
+    (aiohttp.ServerDisconnectedError(), ReconnectDecision.AGAIN, ReconnectDecision.AGAIN),
+    (ssl.SSLCertVerificationError("self-signed"), ReconnectDecision.FATAL, ReconnectDecision.AGAIN),
+    (aiohttp.InvalidURL("x"), ReconnectDecision.FATAL, ReconnectDecision.AGAIN),
+    (LookupError("a transport's own"), ReconnectDecision.FATAL, ReconnectDecision.AGAIN),
 ]
 
 
 @pytest.mark.parametrize(("error", "first", "later"), TABLE, ids=lambda value: repr(value)[:60])
-def test_verdicts(error: Exception, first: Verdict, later: Verdict) -> None:
+def test_verdicts(error: Exception, first: ReconnectDecision, later: ReconnectDecision) -> None:
     """One table says whether a connection comes back, at first and later."""
     loss = loss_of(error)
-    assert judge(loss, FATAL, established=False, renewable=False) is first
-    assert judge(loss, FATAL, established=True, renewable=False) is later
+    assert should_reconnect(loss, FATAL, established=False, renewable=False) is first
+    assert should_reconnect(loss, FATAL, established=True, renewable=False) is later
 
 
 @pytest.mark.parametrize(
@@ -69,16 +78,25 @@ def test_verdicts(error: Exception, first: Verdict, later: Verdict) -> None:
 def test_credentials_are_renewed_where_they_can_be(error: Exception) -> None:
     """Only refusals of credentials, and only while there are others to try."""
     loss = loss_of(error)
-    assert judge(loss, FATAL, established=True, renewable=True) is Verdict.RENEW
-    assert judge(loss, FATAL, established=True, renewable=False) is Verdict.FATAL
-    assert judge(loss_of(SocketClosed(4400)), FATAL, established=True, renewable=True) is Verdict.FATAL
+    assert should_reconnect(loss, FATAL, established=True, renewable=True) is ReconnectDecision.RENEW
+    assert should_reconnect(loss, FATAL, established=True, renewable=False) is ReconnectDecision.FATAL
+    assert (
+        should_reconnect(loss_of(SocketClosed(4400)), FATAL, established=True, renewable=True)
+        is ReconnectDecision.FATAL
+    )
 
 
 def test_the_table_is_a_setting() -> None:
     """A code taken out of the fatal ones reconnects; one put in ends."""
-    assert judge(loss_of(SocketClosed(4403)), frozenset(), established=True, renewable=False) is Verdict.AGAIN
+    assert (
+        should_reconnect(loss_of(SocketClosed(4403)), frozenset(), established=True, renewable=False)
+        is ReconnectDecision.AGAIN
+    )
     only = frozenset({1012})
-    assert judge(loss_of(SocketClosed(1012)), only, established=True, renewable=False) is Verdict.FATAL
+    assert (
+        should_reconnect(loss_of(SocketClosed(1012)), only, established=True, renewable=False)
+        is ReconnectDecision.FATAL
+    )
 
 
 # What ended it: the error of a first connection, what it says, and the reason that a later one gives.
