@@ -45,8 +45,8 @@ from graphql_prod.texts.redaction import conceal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from graphql_prod.subscriptions.connector import Connector
     from graphql_prod.subscriptions.manager import ConnectionManager
-    from graphql_prod.subscriptions.opener import Opener
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.subscriptions.sockets import Socket
     from graphql_prod.subscriptions.subscriber import Subscriber
@@ -95,7 +95,7 @@ class Connection:
         "task",
     )
 
-    def __init__(self, hub: ConnectionManager, opener: Opener, key: tuple[object, ...] | None) -> None:
+    def __init__(self, hub: ConnectionManager, opener: Connector, key: tuple[object, ...] | None) -> None:
         self.hub = hub
         self.key = key
         self.members: dict[str, Subscriber] = {}

@@ -18,7 +18,7 @@ from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
 from graphql_prod.subscriptions.connection import Connection
-from graphql_prod.subscriptions.opener import Opener
+from graphql_prod.subscriptions.connector import Connector
 from graphql_prod.subscriptions.payload import is_provider
 from graphql_prod.subscriptions.protocol import Parsed
 from graphql_prod.subscriptions.refusals import Refusals
@@ -182,7 +182,7 @@ class ConnectionManager:
         return member
 
     def _line(self, wish: SubscribeRequest) -> Connection:
-        opener = Opener(self.ground, wish)
+        opener = Connector(self.ground, wish)
         share = (*self._key(wish), opener.identity()) if self.policy.share_connection else None
         line = self._shared.get(share) if share is not None else None
         if line is None or line.task.done():  # done and not forgotten yet: one cancelled before it began
@@ -239,7 +239,7 @@ class ConnectionManager:
             for line in dead:
                 self.forget(line)
 
-    def _require_room(self, wish: SubscribeRequest | Opener) -> None:
+    def _require_room(self, wish: SubscribeRequest | Connector) -> None:
         self.forget_the_dead()
         if len(self.lines) >= self.limit:
             raise SubscriptionLimitError(
@@ -257,7 +257,7 @@ class ConnectionManager:
                 "share sockets (subscriptions.share_connection)."
             )
 
-    def _room_of_a_callers(self, wish: SubscribeRequest | Opener) -> int | None:
+    def _room_of_a_callers(self, wish: SubscribeRequest | Connector) -> int | None:
         """How many sockets a caller's session has room for beside calls; None where that is no question."""
         given = wish.session or self.ground.sessions.given
         connector = getattr(given, "connector", None)
@@ -308,7 +308,7 @@ class ConnectionManager:
 
     def _fitting(self, member: Subscriber) -> Connection | None:
         """A line with what a sync provider gives a user by now, where another subscription has renewed it."""
-        opener, before = Opener(self.ground, member.wish), member.line.key
+        opener, before = Connector(self.ground, member.wish), member.line.key
         if before is None:
             return None
         try:
@@ -328,7 +328,7 @@ class ConnectionManager:
         if self._shared.get(line.key) is line:
             self._shared[line.key] = elder  # its credentials are as good
 
-    def is_in_vain(self, opener: Opener) -> bool:
+    def is_in_vain(self, opener: Connector) -> bool:
         """Whether a renewal has just not helped, and nobody has renewed the credentials since."""
         now = clock.monotonic()
         return not opener.outdated and any(

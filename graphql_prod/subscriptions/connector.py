@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.sockets import Socket
 
 
-class Opener:
+class Connector:
     """Opens the sockets of one line.
 
     :ivar renewable: whether refused credentials can be exchanged for others.
@@ -170,7 +170,7 @@ class Opener:
             payload=self._payload.latest,
         )
 
-    def renewed(self) -> Opener:
+    def renewed(self) -> Connector:
         """One for another line, which begins with newer credentials."""
         twin = copy.copy(self)
         twin._held = None
