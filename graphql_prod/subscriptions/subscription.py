@@ -57,7 +57,7 @@ class ProductionSubscription(GraphQLSubscription):
         The task ends normally once the server has been told, whatever it is about at that moment.
         """
         task = self.task
-        if task is not None and isinstance(self.transport, Door):
+        if task is not None and isinstance(self.transport, StockTransportAdapter):
             # Before the stock object's own: it would cancel the task, wherever that is.
             object.__setattr__(self, "task", None)
             self.transport.leave(task)
@@ -72,7 +72,7 @@ class ProductionSubscription(GraphQLSubscription):
         self.unsubscribe()
         if task is not None:
             await asyncio.wait({task})
-        if isinstance(self.transport, Door):
+        if isinstance(self.transport, StockTransportAdapter):
             await self.transport.worker.quiet()
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class ProductionSubscription(GraphQLSubscription):
         return f"<{type(self).__name__} {self.id} {state}>"
 
 
-class Door:
+class StockTransportAdapter:
     """The transport that the stock object of one subscription is given; it leads to a line."""
 
     __slots__ = (
@@ -118,7 +118,7 @@ class Door:
         """The task that ends because unsubscribe() was called."""
         self._served: asyncio.Task[Any] | None = None
         """The task that came through here last."""
-        self._delivery: Delivery | None = None
+        self._delivery: StockSocketAdapter | None = None
         """What it was given."""
 
     def attach(self, subscription: ProductionSubscription, callbacks: ReadThrough) -> None:
@@ -142,7 +142,7 @@ class Door:
         elif self._delivery is not None:
             self._delivery.leave()
 
-    def forget(self, delivery: Delivery) -> None:
+    def forget(self, delivery: StockSocketAdapter) -> None:
         """It is through."""
         if self._delivery is delivery:
             self._delivery = None
@@ -165,7 +165,7 @@ class Door:
         serializer: GraphQLSerializer,
         session: GraphQLSession | None = None,
         **_: Any,
-    ) -> Delivery | Nothing:
+    ) -> StockSocketAdapter | Nothing:
         """What the stock object calls for a socket: it gets one that never breaks."""
         self._served, self._delivery = asyncio.current_task(), None
         try:
@@ -180,7 +180,7 @@ class Door:
             member = self._hub.join(wish, self.worker.name, again=self._used, control=True)
             self._used = True
             self._line = member.line
-            delivery = self._delivery = Delivery(self, self._hub, member)
+            delivery = self._delivery = StockSocketAdapter(self, self._hub, member)
             try:
                 await member.started()
             except BaseException as error:
@@ -272,7 +272,7 @@ class Nothing(Said):
         """Nothing."""
 
 
-class Delivery(Said):
+class StockSocketAdapter(Said):
     """What the stock object takes for its socket: the messages of one subscription, as long as it lives."""
 
     __slots__ = (
@@ -289,7 +289,7 @@ class Delivery(Said):
         "member",
     )
 
-    def __init__(self, door: Door, hub: ConnectionManager, member: Subscriber) -> None:
+    def __init__(self, door: StockTransportAdapter, hub: ConnectionManager, member: Subscriber) -> None:
         self._door = door
         self._hub = hub
         self.member = member
@@ -437,7 +437,7 @@ async def subscribed(
     admit: Callable[[], None],
 ) -> ProductionSubscription:
     """A subscription that the server has acknowledged; nothing is left of one that it has not."""
-    door = Door(hub, wish, on_gap, admit)
+    door = StockTransportAdapter(hub, wish, on_gap, admit)
     theirs = CallbackRegistry(callbacks) if isinstance(callbacks, dict) else callbacks
     registry = ReadThrough(theirs, door.worker)
     for event_type, callback in ((EventType.DATA, on_data), (EventType.ERROR, on_error)):
