@@ -21,7 +21,7 @@ from graphql_prod import (
 )
 from graphql_prod.calls.call import Call, CallSettings
 from graphql_prod.calls.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
-from graphql_prod.resilience.retry import Attempt, Reach, Schedule
+from graphql_prod.resilience.retry import AttemptOutcome, Schedule, SendStatus
 from graphql_prod.sessions.exchange import Exchange
 
 
@@ -92,7 +92,7 @@ def ran(body: Any) -> bool:
 
 async def _judged(
     body: Any, status: int | None, document: str, text: bytes
-) -> tuple[Attempt | None, GraphQLResponse, Call]:
+) -> tuple[AttemptOutcome | None, GraphQLResponse, Call]:
     call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy()), auth_error_codes=AUTH), None)
     call.request = GraphQLRequest(document)
     exchange = Exchange()
@@ -127,12 +127,12 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
         assert attempt is not None
         if status is not None and status >= 300:
             assert (attempt.reach, attempt.status, type(attempt.error)) == (
-                Reach.ANSWERED,
+                SendStatus.ANSWERED,
                 status,
                 HTTPStatusError,
             )
             return
-        assert (attempt.reach, attempt.status, attempt.response) == (Reach.INVALID, status, None)
+        assert (attempt.reach, attempt.status, attempt.response) == (SendStatus.INVALID, status, None)
         assert isinstance(attempt.error, InvalidResponseError)
         assert (attempt.error.status, attempt.error.content_type) == (status, "text/x")
         assert attempt.error.excerpt == text.decode("utf-8", "replace")[:200]
@@ -146,7 +146,7 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
     else:
         event("coded" if named else "status")
         assert attempt is not None
-        assert (attempt.reach, attempt.status, attempt.error) == (Reach.ANSWERED, status, None)
+        assert (attempt.reach, attempt.status, attempt.error) == (SendStatus.ANSWERED, status, None)
         assert attempt.codes == (frozenset(codes) if named else None)
         assert attempt.retry_after == 7
         assert attempt.response is response
@@ -172,10 +172,10 @@ def _wrapped(cause: Exception | None) -> GraphQLTransportException:
     return error
 
 
-def failed(error: Exception, exchange: Exchange) -> tuple[Attempt, Call]:
+def failed(error: Exception, exchange: Exchange) -> tuple[AttemptOutcome, Call]:
     """What an attempt that raised is taken for."""
 
-    async def judge() -> tuple[Attempt, Call]:
+    async def judge() -> tuple[AttemptOutcome, Call]:
         call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
         return of_exception(error, exchange, call, "h"), call
 
@@ -206,7 +206,7 @@ def test_the_error_of_a_failure(
     else:
         assert attempt.error is not None
         assert attempt.error.__cause__ is (cause or error)
-    assert call.sent is (sent is not False if sent is not None else attempt.reach is not Reach.UNSENT)
+    assert call.sent is (sent is not False if sent is not None else attempt.reach is not SendStatus.UNSENT)
 
 
 class OwnRefusal(GraphQLRequestException):
@@ -223,9 +223,9 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
     attempt, call = failed(error, exchange)
     assert call.sent
     if status is None or kind is OwnRefusal:
-        assert attempt == Attempt(Reach.FINAL, "refused", status, error=error)
+        assert attempt == AttemptOutcome(SendStatus.FINAL, "refused", status, error=error)
     else:
-        assert (attempt.reach, attempt.status) == (Reach.ANSWERED, 503)
+        assert (attempt.reach, attempt.status) == (SendStatus.ANSWERED, 503)
         assert isinstance(attempt.error, HTTPStatusError)
         assert attempt.error.__cause__ is error
         assert attempt.error.response == error.response

@@ -28,7 +28,14 @@ from graphql_prod import (
     clock,
 )
 from graphql_prod.calls.call import Call, CallSettings
-from graphql_prod.resilience.retry import Attempt, Budget, Reach, Schedule, retry_after, worth_repeating
+from graphql_prod.resilience.retry import (
+    AttemptOutcome,
+    Budget,
+    Schedule,
+    SendStatus,
+    retry_after,
+    worth_repeating,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +79,9 @@ def policies(draw: st.DrawFn) -> RetryPolicy:
     )
 
 
-def row_of(reach: Reach, status: int | None, found: frozenset[str] | None, policy: RetryPolicy) -> str:
+def row_of(reach: SendStatus, status: int | None, found: frozenset[str] | None, policy: RetryPolicy) -> str:
     """The row of the contract's table that an attempt is in."""
-    if reach is not Reach.ANSWERED:
+    if reach is not SendStatus.ANSWERED:
         return str(reach.value)
     if status in policy.statuses:
         return "transient"
@@ -92,7 +99,7 @@ def column_of(kind: str, policy: RetryPolicy, *, marked: bool | None) -> str:
 @given(
     kind=st.sampled_from(sorted(DOCUMENTS)),
     marked=st.none() | st.booleans(),
-    reach=st.sampled_from(Reach),
+    reach=st.sampled_from(SendStatus),
     status=st.none() | st.integers(100, 599),
     found=codes,
     policy=policies(),
@@ -100,7 +107,7 @@ def column_of(kind: str, policy: RetryPolicy, *, marked: bool | None) -> str:
 def test_the_table(
     kind: str,
     marked: bool | None,
-    reach: Reach,
+    reach: SendStatus,
     status: int | None,
     found: frozenset[str] | None,
     policy: RetryPolicy,
@@ -113,7 +120,7 @@ def test_the_table(
     if column == "mutation" and policy.mutations == "never":
         expected = False
     event(f"{column}: {'again' if expected else 'raise'}")
-    attempt = Attempt(reach, "a test", status, found, error=TransportError("no"))
+    attempt = AttemptOutcome(reach, "a test", status, found, error=TransportError("no"))
     assert worth_repeating(attempt, operation, policy) is expected
 
 
@@ -165,7 +172,7 @@ async def _waits(policy: RetryPolicy, asked: list[float | None]) -> list[float]:
     schedule = Schedule.of(policy)
     state, waits = schedule.state(0.0), []
     for wish in asked:
-        failure = Attempt(Reach.UNSENT, "a test", retry_after=wish, error=TransportError("no"))
+        failure = AttemptOutcome(SendStatus.UNSENT, "a test", retry_after=wish, error=TransportError("no"))
         if (wait := await schedule.next_wait(state, failure)) is None:
             break
         waits.append(wait)

@@ -17,10 +17,10 @@ from graphql_prod import ConfigurationError, HTTPStatusError, RetryBudget, Retry
 from graphql_prod.documents import Operation, is_query
 from graphql_prod.resilience.retry import (
     TRANSIENT_STATUSES,
-    Attempt,
+    AttemptOutcome,
     Budget,
-    Reach,
     Schedule,
+    SendStatus,
     retry_after,
     worth_repeating,
 )
@@ -33,22 +33,22 @@ DEFAULT = RetryPolicy()
 NEVER = RetryPolicy(mutations="never")
 
 
-def attempt(reach: Reach, status: int | None = None, **more: Any) -> Attempt:
-    return Attempt(reach, "a test", status, **{"error": TransportError("no"), **more})
+def attempt(reach: SendStatus, status: int | None = None, **more: Any) -> AttemptOutcome:
+    return AttemptOutcome(reach, "a test", status, **{"error": TransportError("no"), **more})
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 TABLE = {
-    Reach.UNSENT: (True, True, True),
-    Reach.AMBIGUOUS: (True, False, True),
-    Reach.INVALID: (True, False, True),
-    Reach.FINAL: (False, False, False),
+    SendStatus.UNSENT: (True, True, True),
+    SendStatus.AMBIGUOUS: (True, False, True),
+    SendStatus.INVALID: (True, False, True),
+    SendStatus.FINAL: (False, False, False),
 }
 
 
 @pytest.mark.parametrize("reach", TABLE, ids=lambda reach: reach.value)
-def test_the_rows_that_need_no_status(reach: Reach) -> None:
+def test_the_rows_that_need_no_status(reach: SendStatus) -> None:
     """One row of the table each: query, mutation, mutation marked idempotent."""
     row = tuple(worth_repeating(attempt(reach), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
     assert row == TABLE[reach]
@@ -61,7 +61,7 @@ def test_the_statuses_of_the_table() -> None:
         again = {
             status
             for status in range(100, 1000)
-            if worth_repeating(attempt(Reach.ANSWERED, status), kind, DEFAULT)
+            if worth_repeating(attempt(SendStatus.ANSWERED, status), kind, DEFAULT)
         }
         assert again == expected, kind
     assert transient == TRANSIENT_STATUSES
@@ -70,14 +70,14 @@ def test_the_statuses_of_the_table() -> None:
 def test_never_sends_no_mutation_twice() -> None:
     """mutations="never": whatever happened, an unmarked mutation has had its attempt."""
     policy = RetryPolicy(mutations="never", statuses=frozenset({429, 503}), error_codes=frozenset({"BUSY"}))
-    for reach, status in itertools.product(Reach, (None, 200, 429, 503)):
+    for reach, status in itertools.product(SendStatus, (None, 200, 429, 503)):
         for codes in (None, frozenset({"BUSY"})):
             assert not worth_repeating(attempt(reach, status, codes=codes), MUTATION, policy)
 
 
 def test_never_changes_nothing_for_queries() -> None:
     """The setting is about mutations."""
-    for reach in Reach:
+    for reach in SendStatus:
         assert worth_repeating(attempt(reach, 503), QUERY, NEVER) is worth_repeating(
             attempt(reach, 503), QUERY, DEFAULT
         )
@@ -86,8 +86,8 @@ def test_never_changes_nothing_for_queries() -> None:
 def test_a_marked_mutation_that_may_be_repeated_when_sent_may_be_repeated_when_unsent() -> None:
     """The less may have happened, the more is allowed: unsent is never stricter than ambiguous."""
     for policy, kind in itertools.product((DEFAULT, NEVER, RetryPolicy(mutations="always")), Operation):
-        if worth_repeating(attempt(Reach.AMBIGUOUS), kind, policy):
-            assert worth_repeating(attempt(Reach.UNSENT), kind, policy), (policy.mutations, kind)
+        if worth_repeating(attempt(SendStatus.AMBIGUOUS), kind, policy):
+            assert worth_repeating(attempt(SendStatus.UNSENT), kind, policy), (policy.mutations, kind)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_every_code_must_be_among_those_of_the_policy(codes: frozenset[str] | No
     """One other code, and the answer stands."""
     policy = RetryPolicy(error_codes=frozenset({"BUSY", "LATER"}))
     for status in (None, 200, 400):
-        assert worth_repeating(attempt(Reach.ANSWERED, status, codes=codes), QUERY, policy) is again
-        assert not worth_repeating(attempt(Reach.ANSWERED, status, codes=codes), MUTATION, policy)
+        assert worth_repeating(attempt(SendStatus.ANSWERED, status, codes=codes), QUERY, policy) is again
+        assert not worth_repeating(attempt(SendStatus.ANSWERED, status, codes=codes), MUTATION, policy)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any]) -> None:
 # --- waits ----------------------------------------------------------------------------------------
 
 
-async def waits_of(retry: Any, failures: list[Attempt]) -> list[float | None]:
+async def waits_of(retry: Any, failures: list[AttemptOutcome]) -> list[float | None]:
     schedule = Schedule.of(retry)
     state = schedule.state(0.0)
     return [await schedule.next_wait(state, failure) for failure in failures]
@@ -187,14 +187,16 @@ async def waits_of(retry: Any, failures: list[Attempt]) -> list[float | None]:
 async def test_waits_double_up_to_their_maximum() -> None:
     """Without jitter: 0.5, 1, 2, 4, 8, 8 …; after the last attempt there is none."""
     policy = RetryPolicy(attempts=8, jitter="none")
-    waits = await waits_of(policy, [attempt(Reach.UNSENT)] * 8)
+    waits = await waits_of(policy, [attempt(SendStatus.UNSENT)] * 8)
     assert waits == [0.5, 1, 2, 4, 8, 8, 8, None]
 
 
 async def test_jitter_stays_within_the_computed_wait_and_uses_all_of_it() -> None:
     """Full jitter: evenly between nothing and the computed wait."""
     policy = RetryPolicy(attempts=8)
-    columns = zip(*[await waits_of(policy, [attempt(Reach.UNSENT)] * 7) for _ in range(400)], strict=True)
+    columns = zip(
+        *[await waits_of(policy, [attempt(SendStatus.UNSENT)] * 7) for _ in range(400)], strict=True
+    )
     for bound, column in zip([0.5, 1, 2, 4, 8, 8, 8], columns, strict=True):
         waits = [wait for wait in column if wait is not None]
         assert len(waits) == 400
@@ -205,19 +207,19 @@ async def test_jitter_stays_within_the_computed_wait_and_uses_all_of_it() -> Non
 
 async def test_a_thousand_attempts_do_not_overflow() -> None:
     """Doubling ends at the maximum, however many attempts there are."""
-    waits = await waits_of(RetryPolicy(attempts=3000, jitter="none"), [attempt(Reach.UNSENT)] * 2999)
+    waits = await waits_of(RetryPolicy(attempts=3000, jitter="none"), [attempt(SendStatus.UNSENT)] * 2999)
     assert set(waits[4:]) == {8}
 
 
 async def test_one_attempt_means_no_retry() -> None:
     """attempts counts the first one."""
-    assert await waits_of(RetryPolicy(attempts=1), [attempt(Reach.UNSENT)]) == [None]
+    assert await waits_of(RetryPolicy(attempts=1), [attempt(SendStatus.UNSENT)]) == [None]
 
 
 async def test_no_wait_at_all_is_a_wait_of_nothing() -> None:
     """wait_initial=0 repeats at once."""
     policy = RetryPolicy(wait_initial=0, wait_max=0)
-    assert await waits_of(policy, [attempt(Reach.UNSENT)] * 4) == [0, 0, 0, None]
+    assert await waits_of(policy, [attempt(SendStatus.UNSENT)] * 4) == [0, 0, 0, None]
 
 
 @pytest.mark.parametrize(
@@ -227,14 +229,14 @@ async def test_no_wait_at_all_is_a_wait_of_nothing() -> None:
 async def test_the_longer_one_counts(asked: float | None, respected: bool, wait: float) -> None:
     """Retry-After replaces the computed wait if it is longer, wait_max or not."""
     policy = RetryPolicy(wait_initial=3, wait_max=3, jitter="none", respect_retry_after=respected)
-    assert await waits_of(policy, [attempt(Reach.ANSWERED, 503, retry_after=asked)]) == [wait]
+    assert await waits_of(policy, [attempt(SendStatus.ANSWERED, 503, retry_after=asked)]) == [wait]
 
 
 async def test_each_call_has_a_state_of_its_own() -> None:
     """A policy is a value: two calls that share it do not share their attempts."""
     schedule = Schedule.of(RetryPolicy(attempts=3, jitter="none"))
     one, two = schedule.state(0.0), schedule.state(0.0)
-    failure = attempt(Reach.UNSENT)
+    failure = attempt(SendStatus.UNSENT)
     waits = [await schedule.next_wait(state, failure) for state in (one, two, one, two, one, two)]
     assert waits == [0.5, 0.5, 1, 1, None, None]
 
@@ -242,7 +244,7 @@ async def test_each_call_has_a_state_of_its_own() -> None:
 # --- tenacity -------------------------------------------------------------------------------------
 
 RESPONSE = GraphQLResponse(request=GraphQLRequest("{ a }"), json={"errors": [{"message": "no"}]})
-RETURNED = attempt(Reach.ANSWERED, 503, error=None, response=RESPONSE)
+RETURNED = attempt(SendStatus.ANSWERED, 503, error=None, response=RESPONSE)
 
 
 async def test_a_tenacity_objects_wait_and_stop_are_taken() -> None:
@@ -250,7 +252,7 @@ async def test_a_tenacity_objects_wait_and_stop_are_taken() -> None:
     retrying = tenacity.AsyncRetrying(
         wait=tenacity.wait_incrementing(start=1, increment=2), stop=tenacity.stop_after_attempt(3)
     )
-    assert await waits_of(retrying, [attempt(Reach.UNSENT)] * 3) == [1, 3, None]
+    assert await waits_of(retrying, [attempt(SendStatus.UNSENT)] * 3) == [1, 3, None]
 
 
 async def test_coroutines_of_a_tenacity_object_are_awaited() -> None:
@@ -266,23 +268,23 @@ async def test_coroutines_of_a_tenacity_object_are_awaited() -> None:
         return state.outcome is not None and state.outcome.failed
 
     retrying = tenacity.AsyncRetrying(wait=wait, stop=stop, retry=retry)  # type: ignore[arg-type]
-    assert await waits_of(retrying, [attempt(Reach.UNSENT)] * 3) == [0.25, 0.5, None]
+    assert await waits_of(retrying, [attempt(SendStatus.UNSENT)] * 3) == [0.25, 0.5, None]
 
 
 @pytest.mark.parametrize(
     ("predicate", "failure", "wait"),
     [
-        (tenacity.retry_always, attempt(Reach.UNSENT), 0),
-        (tenacity.retry_never, attempt(Reach.UNSENT), None),
-        (tenacity.retry_if_exception_type(TransportError), attempt(Reach.UNSENT), 0),
-        (tenacity.retry_if_exception_type(KeyError), attempt(Reach.UNSENT), None),
+        (tenacity.retry_always, attempt(SendStatus.UNSENT), 0),
+        (tenacity.retry_never, attempt(SendStatus.UNSENT), None),
+        (tenacity.retry_if_exception_type(TransportError), attempt(SendStatus.UNSENT), 0),
+        (tenacity.retry_if_exception_type(KeyError), attempt(SendStatus.UNSENT), None),
         (tenacity.retry_if_exception_type(HTTPStatusError), RETURNED, 0),
         (tenacity.retry_if_exception_type(KeyError), RETURNED, None),
         (tenacity.retry_if_result(lambda response: response is RESPONSE), RETURNED, 0),
-        (tenacity.retry_if_result(lambda response: True), attempt(Reach.UNSENT), None),
+        (tenacity.retry_if_result(lambda response: True), attempt(SendStatus.UNSENT), None),
     ],
 )
-async def test_a_predicate_must_agree(predicate: Any, failure: Attempt, wait: float | None) -> None:
+async def test_a_predicate_must_agree(predicate: Any, failure: AttemptOutcome, wait: float | None) -> None:
     """It is shown the error that would be raised, or the answer that would be returned."""
     retrying = tenacity.AsyncRetrying(retry=predicate, wait=tenacity.wait_none())
     assert await waits_of(retrying, [failure]) == [wait]
@@ -297,7 +299,7 @@ async def test_a_predicate_sees_a_status() -> None:
         return False
 
     retrying = tenacity.AsyncRetrying(retry=tenacity.retry_if_exception(look))
-    await waits_of(retrying, [attempt(Reach.ANSWERED, None, error=None, response=RESPONSE)])
+    await waits_of(retrying, [attempt(SendStatus.ANSWERED, None, error=None, response=RESPONSE)])
     await waits_of(retrying, [RETURNED])
     assert seen == [200, 503]
 
@@ -324,7 +326,7 @@ async def test_a_tenacity_object_is_told_the_whole_call() -> None:
     )
     schedule = Schedule.of(retrying)
     state = schedule.state(7.0)
-    for failure in (attempt(Reach.UNSENT), RETURNED, attempt(Reach.UNSENT)):
+    for failure in (attempt(SendStatus.UNSENT), RETURNED, attempt(SendStatus.UNSENT)):
         await schedule.next_wait(state, failure)
     assert seen == [
         (TransportError, None, "no"),
@@ -346,7 +348,7 @@ async def test_a_tenacity_object_is_not_written_to() -> None:
     """The object may be shared with other code: what we do leaves no trace in it."""
     retrying = tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(3))
     before = dict(retrying.statistics)
-    await waits_of(retrying, [attempt(Reach.UNSENT)] * 3)
+    await waits_of(retrying, [attempt(SendStatus.UNSENT)] * 3)
     assert retrying.statistics == before
 
 

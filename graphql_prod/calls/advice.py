@@ -8,7 +8,7 @@ from graphql_prod.errors import CallError
 
 if TYPE_CHECKING:
     from graphql_prod.errors import Phase
-    from graphql_prod.resilience.retry import Attempt, Schedule
+    from graphql_prod.resilience.retry import AttemptOutcome, Schedule
     from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 _SESSION = "the session's own limit"
@@ -31,7 +31,7 @@ def advice_of(phase: Phase | None, limits: TimeoutPolicy, *, given: bool) -> str
     return f", or raise timeout.{phase} (now {value:g} s){f' or {_SESSION}' if given else ''}"
 
 
-def explain(attempt: Attempt, why: str | None, note: str | None = None) -> None:
+def explain(attempt: AttemptOutcome, why: str | None, note: str | None = None) -> None:
     """Let the error say what ended the attempts.
 
     :param note: the details, for tracebacks; where there are any, a limit of the call ended the attempts, and

@@ -19,7 +19,7 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.resilience.retry import Reach
+from graphql_prod.resilience.retry import SendStatus
 from graphql_prod.sessions.bodies import (
     BodyError,
     BrokenEncodingError,
@@ -49,7 +49,7 @@ class Fault:
     ``what`` continues "<host> …" in a sentence; ``hint`` says what to do; ``phase`` is set for timeouts.
     """
 
-    reach: Reach
+    reach: SendStatus
     reason: str
     what: str
     hint: str
@@ -59,112 +59,116 @@ class Fault:
 
 
 _STALE = Fault(
-    Reach.UNSENT,
+    SendStatus.UNSENT,
     "stale connection",
     "had closed a kept connection, or had sent an answer to nobody on it, before the request was written",
     "Keep connections for a shorter time than the server or the proxy in between does.",
 )
 _POOL_FULL = Fault(
-    Reach.UNSENT,
+    SendStatus.UNSENT,
     "pool timeout",
     "got no request from us: no connection became free in time",
     "Lower the number of calls at once.",
     "pool",
 )
-_DNS = Fault(Reach.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
+_DNS = Fault(SendStatus.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
 _REFUSED = Fault(
-    Reach.UNSENT, "connect", "could not be reached", "Check that it is up and the port is right."
+    SendStatus.UNSENT, "connect", "could not be reached", "Check that it is up and the port is right."
 )
-_PROXY = Fault(Reach.UNSENT, "proxy", "could not be reached through the proxy", "Check the proxy's own log.")
+_PROXY = Fault(
+    SendStatus.UNSENT, "proxy", "could not be reached through the proxy", "Check the proxy's own log."
+)
 _CONNECT = Fault(
-    Reach.UNSENT,
+    SendStatus.UNSENT,
     "connect timeout",
     "did not accept a connection in time",
     "Check the network.",
     "connect",
 )
 _READ = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "read timeout",
     "did not answer in time",
     "See what it is busy with.",
     "read",
 )
 _WRITE = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "write timeout",
     "did not take the request in time",
     "See what it is busy with.",
     "write",
 )
 _ATTEMPT = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "attempt timeout",
     "did not finish an attempt in time",
     "See what it is busy with.",
     "attempt",
 )
 _LOST = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "connection lost",
     "closed the connection before the answer was whole",
     "Look for a restart or a proxy in between.",
 )
 _NO_HTTP = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "invalid HTTP",
     "sent an answer that is no valid HTTP",
     "Look at what it, or the proxy before it, answers; the next answer would be the same.",
 )
 _CERTIFICATE = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "certificate",
     "showed a certificate that is not trusted",
     "Check its name, its dates and the authorities you trust.",
 )
 _TLS = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "tls",
     "did not agree on TLS",
     "Check that it speaks TLS on this port, and its versions and client certificates.",
 )
-_URL = Fault(Reach.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
+_URL = Fault(SendStatus.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
 _ENCODING = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "content encoding",
     "sent a body that does not decode",
     "Look for a proxy that changes the body but not its Content-Encoding.",
 )
 _UNWRITABLE = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "request",
     "cannot be asked: the HTTP library refuses to write this request",
     "Look at the headers and the credentials (.netrc, auth) that the session itself adds.",
 )
-_REDIRECTS = Fault(Reach.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address.")
+_REDIRECTS = Fault(
+    SendStatus.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address."
+)
 _BAD_REDIRECT = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "redirect",
     "redirects to an address that cannot be read",
     "Point the endpoint at the final address.",
 )
 _SESSION_CLOSED = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "session closed",
     "was not asked: the session that was given for it is closed",
     "Close the client before its session, or give it a session that is open.",
 )
-_OTHER = Fault(Reach.FINAL, "client error", "could not be asked", "The cause of this error says more.")
+_OTHER = Fault(SendStatus.FINAL, "client error", "could not be asked", "The cause of this error says more.")
 
 _TOO_LARGE = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "response too large",
     "sent more than max_response_bytes allows",
     "Ask for less, or raise max_response_bytes.",
 )
 
 _TOO_MANY_VALUES = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "too many values",
     "sent JSON with more values than max_response_values allows",
     "Ask for less, or raise max_response_values.",
@@ -172,7 +176,7 @@ _TOO_MANY_VALUES = Fault(
 
 # On a caller's session, before 3.14.2: 32 MiB.
 _TOO_LARGE_A_PIECE = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "response too large",
     "sent more in one piece than this version of aiohttp inflates",
     "Ask for less, or use aiohttp 3.14.2 or later.",
@@ -225,11 +229,11 @@ def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
     if fault is _URL and sent:
         fault = _BAD_REDIRECT  # the endpoint was asked
     if sent is None:
-        return replace(fault, sent=fault.reach is not Reach.UNSENT and fault not in _NEVER_SENT)
-    if fault.reach is Reach.AMBIGUOUS and not sent:
-        return replace(fault, reach=Reach.UNSENT, sent=False)
-    if fault.reach is Reach.UNSENT and sent:
-        return replace(fault, reach=Reach.AMBIGUOUS)
+        return replace(fault, sent=fault.reach is not SendStatus.UNSENT and fault not in _NEVER_SENT)
+    if fault.reach is SendStatus.AMBIGUOUS and not sent:
+        return replace(fault, reach=SendStatus.UNSENT, sent=False)
+    if fault.reach is SendStatus.UNSENT and sent:
+        return replace(fault, reach=SendStatus.AMBIGUOUS)
     return replace(fault, sent=sent)
 
 
@@ -311,7 +315,7 @@ _PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "Decompr
 def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
     for link in reversed(chain):
         if isinstance(link, aiohttp.ClientHttpProxyError):
-            return _PROXY if link.status >= 500 else replace(_PROXY, reach=Reach.FINAL)
+            return _PROXY if link.status >= 500 else replace(_PROXY, reach=SendStatus.FINAL)
         if isinstance(link, aiohttp.ClientError):
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):

@@ -25,7 +25,7 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
-from graphql_prod.resilience.retry import Attempt, Reach, retry_after
+from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, retry_after
 from graphql_prod.texts.quoting import quoted, words_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _HINTS = {
 }
 
 
-def is_unauthenticated(attempt: Attempt | None, response: StockResponse | None, call: Call) -> bool:
+def is_unauthenticated(attempt: AttemptOutcome | None, response: StockResponse | None, call: Call) -> bool:
     """True when the server refused the credentials, and the call may be sent again with new ones.
 
     It refuses with 401, or with an error code that says so, under any status and media type. A mutation
@@ -61,12 +61,12 @@ def is_unauthenticated(attempt: Attempt | None, response: StockResponse | None, 
     return call.operation is not Operation.MUTATION or nothing_ran(attempt, response)
 
 
-def nothing_ran(attempt: Attempt | None, response: StockResponse | None) -> bool:
+def nothing_ran(attempt: AttemptOutcome | None, response: StockResponse | None) -> bool:
     """True when an answer that refuses says that no part of the operation was executed."""
     return not (attempt and attempt.unread) and is_request_error(_body_of(attempt, response))
 
 
-def _body_of(attempt: Attempt | None, response: StockResponse | None) -> Any:
+def _body_of(attempt: AttemptOutcome | None, response: StockResponse | None) -> Any:
     answer = response or (attempt and attempt.response)
     if answer is None and attempt is not None and isinstance(attempt.error, GraphQLRequestException):
         answer = attempt.error.response
@@ -81,7 +81,7 @@ def has_code(json: Any, codes: frozenset[str]) -> bool:
     return any(isinstance(code, str) and code in codes for code in found)
 
 
-def refusal_of(attempt: Attempt | None, response: StockResponse | None, call: Call) -> Refusal:
+def refusal_of(attempt: AttemptOutcome | None, response: StockResponse | None, call: Call) -> Refusal:
     """What an answer refuses that is :func:`is_unauthenticated`."""
     request, codes = call.request, call.settings.auth_error_codes
     query, name = ("", None) if request is None else (request.query, request.operationName)
@@ -123,7 +123,7 @@ def of_exception(
     endpoint: str = "",
     given: bool = False,
     secrets: frozenset[str] = frozenset(),
-) -> Attempt:
+) -> AttemptOutcome:
     """The record of an attempt that raised. Marks the call as sent where it may have been.
 
     :param endpoint: the URL that was asked, of which a redirect's target shows what is another.
@@ -146,18 +146,18 @@ def of_exception(
     call.sent = call.sent or fault.sent
     advice = advice_of(fault.phase, call.settings.timeout, given=given)
     translated = _translated(error, fault, advice, call, host)
-    return Attempt(reach=fault.reach, reason=fault.reason, error=translated, advice=advice)
+    return AttemptOutcome(reach=fault.reach, reason=fault.reason, error=translated, advice=advice)
 
 
-def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> Attempt | None:
+def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> AttemptOutcome | None:
     """The record of an attempt that was answered, or None if the answer is as good as any."""
     call.sent = True
     status = exchange.status
     if not is_answer(response.json):
         if status is not None and status >= 300:
             return _of_status(None, status, response, exchange, call, host)
-        return Attempt(
-            Reach.INVALID,
+        return AttemptOutcome(
+            SendStatus.INVALID,
             "no GraphQL answer",
             status,
             retry_after=retry_after(exchange.headers),
@@ -166,8 +166,8 @@ def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str
     codes = _codes(response.json)
     if codes is None and (status is None or status < 300):
         return None
-    return Attempt(
-        Reach.ANSWERED,
+    return AttemptOutcome(
+        SendStatus.ANSWERED,
         reason_of(status) if status is not None and status >= 300 else "error code",
         status,
         codes,
@@ -196,11 +196,11 @@ def _of_refusal(
     host: str,
     endpoint: str,
     secrets: frozenset[str],
-) -> Attempt:
+) -> AttemptOutcome:
     status = exchange.status
     if status is None or type(error) is not GraphQLRequestException:
         # A custom transport's: it alone knows what happened, and its exception says it.
-        return Attempt(Reach.FINAL, "refused", status, error=error)
+        return AttemptOutcome(SendStatus.FINAL, "refused", status, error=error)
     return _of_status(error, status, error.response, exchange, call, host, endpoint, secrets)
 
 
@@ -220,7 +220,7 @@ def _of_raised_status(
     call: Call,
     host: str,
     endpoint: str,
-) -> Attempt:
+) -> AttemptOutcome:
     """A caller's session raised for the status (``raise_for_status``, an event hook), and read no body."""
     call.sent = True
     exchange.headers = headers
@@ -238,7 +238,7 @@ def _of_status(
     host: str,
     endpoint: str = "",
     secrets: frozenset[str] = frozenset(),
-) -> Attempt:
+) -> AttemptOutcome:
     wait = retry_after(exchange.headers)
     words = words_of(response.json, secrets)
     translated = HTTPStatusError(
@@ -249,8 +249,8 @@ def _of_status(
         retry_after=wait,
     )
     translated.__cause__ = error
-    return Attempt(
-        Reach.ANSWERED,
+    return AttemptOutcome(
+        SendStatus.ANSWERED,
         reason_of(status),
         status,
         retry_after=wait,

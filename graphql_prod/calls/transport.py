@@ -24,7 +24,7 @@ from graphql_prod.credentials import ProviderError, provider_failed, refuse_twic
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.headers import checked, provided
 from graphql_prod.renewals import FRESH
-from graphql_prod.resilience.retry import Attempt, Reach, worth_repeating
+from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, worth_repeating
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.connector import settled
 from graphql_prod.sessions.exchange import Exchange, shielded
@@ -216,7 +216,7 @@ class ProductionTransport(GraphQLTransport):
                 request, lent = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             sent_before = call.sent
-            attempt: Attempt | None
+            attempt: AttemptOutcome | None
             response: StockResponse | None = None
             try:
                 sending = self._send(call, method, request, serializer, **kwargs)
@@ -293,8 +293,8 @@ class ProductionTransport(GraphQLTransport):
         )
         return False
 
-    def _tell_refusal(self, call: Call, attempt: Attempt | None) -> None:
-        refusal = attempt or Attempt(Reach.ANSWERED, "error code")
+    def _tell_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
+        refusal = attempt or AttemptOutcome(SendStatus.ANSWERED, "error code")
         logger.info(
             "%s refused the credentials of attempt %d, new ones are asked for",
             self.host,
@@ -418,7 +418,9 @@ class ProductionTransport(GraphQLTransport):
             return await shielded(sending, self._sessions.abandoned.tasks)
         return await sending
 
-    async def _wait(self, call: Call, state: tenacity.RetryCallState, attempt: Attempt) -> float | None:
+    async def _wait(
+        self, call: Call, state: tenacity.RetryCallState, attempt: AttemptOutcome
+    ) -> float | None:
         """Seconds before another attempt, or None if this was the last one."""
         schedule = call.settings.schedule
         if not worth_repeating(attempt, call.operation, schedule.policy):
@@ -444,7 +446,7 @@ class ProductionTransport(GraphQLTransport):
             return None
         return wait
 
-    async def _paused(self, call: Call, attempt: Attempt, wait: float) -> bool:
+    async def _paused(self, call: Call, attempt: AttemptOutcome, wait: float) -> bool:
         call.failed(attempt.error, wait)
         logger.warning(
             "%s: attempt %d ended with %s, the next one follows in %.2f s",
@@ -489,7 +491,7 @@ def _exchange(call: Call) -> Exchange:
     return call.exchange or Exchange()
 
 
-def _end(attempt: Attempt) -> StockResponse:
+def _end(attempt: AttemptOutcome) -> StockResponse:
     """What the stock client would give: the answer if there is one, else the error."""
     error = attempt.error
     if error is not None:
@@ -510,7 +512,7 @@ def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
     return request.copy(headers={header: str(uuid.uuid4())})
 
 
-def _facts(host: str, call: Call, attempt: Attempt) -> dict[str, Any]:
+def _facts(host: str, call: Call, attempt: AttemptOutcome) -> dict[str, Any]:
     request = call.request
     return {
         "host": host,

@@ -96,7 +96,7 @@ class RetryPolicy(Policy):
 Retry = RetryPolicy | tenacity.BaseRetrying
 
 
-class Reach(enum.Enum):
+class SendStatus(enum.Enum):
     """How far an attempt got."""
 
     UNSENT = "unsent"
@@ -112,10 +112,10 @@ class Reach(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptOutcome:
     """What is known of a failed attempt; the whole of what :func:`worth_repeating` looks at."""
 
-    reach: Reach
+    reach: SendStatus
     reason: str
     """A few fixed words for logs and metrics."""
     status: int | None = None
@@ -131,18 +131,18 @@ class Attempt:
     """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 
 
-def worth_repeating(attempt: Attempt, operation: Operation, policy: RetryPolicy) -> bool:
+def worth_repeating(attempt: AttemptOutcome, operation: Operation, policy: RetryPolicy) -> bool:
     """The retry table. Number of attempts, time, budget and tenacity's predicate come after it."""
     repeatable = operation is not Operation.MUTATION
     match attempt.reach:
-        case Reach.UNSENT:
+        case SendStatus.UNSENT:
             return repeatable or policy.mutations != "never"
-        case Reach.AMBIGUOUS | Reach.INVALID:
+        case SendStatus.AMBIGUOUS | SendStatus.INVALID:
             return repeatable
-        case Reach.ANSWERED:
+        case SendStatus.ANSWERED:
             refused = attempt.codes is not None and attempt.codes <= policy.error_codes
             return repeatable and (attempt.status in policy.statuses or refused)
-        case Reach.FINAL:
+        case SendStatus.FINAL:
             return False
 
 
@@ -193,7 +193,7 @@ class Schedule:
         state.start_time = started
         return state
 
-    async def next_wait(self, state: tenacity.RetryCallState, attempt: Attempt) -> float | None:
+    async def next_wait(self, state: tenacity.RetryCallState, attempt: AttemptOutcome) -> float | None:
         """Seconds before the next attempt, or None if there is none to be."""
         if not await self._agrees(state, attempt):
             return None
@@ -205,7 +205,7 @@ class Schedule:
         state.attempt_number += 1
         return max(wait, (self.policy.respect_retry_after and attempt.retry_after) or 0.0)
 
-    async def _agrees(self, state: tenacity.RetryCallState, attempt: Attempt) -> bool:
+    async def _agrees(self, state: tenacity.RetryCallState, attempt: AttemptOutcome) -> bool:
         if attempt.error is not None:
             state.set_exception((type(attempt.error), attempt.error, None))
         else:

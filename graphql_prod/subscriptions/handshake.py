@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from graphql_prod.calls.faults import Fault, status_of
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.resilience.retry import Reach
+from graphql_prod.resilience.retry import SendStatus
 from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.reconnect import (
     BY_GET,
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
 _NO_HTTP = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "no HTTP",
     "answered the WebSocket upgrade with what is no HTTP",
     "Check that the port is right, and what stands before it.",
 )
 _NO_WEBSOCKET = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "no WebSocket",
     "answered the WebSocket upgrade with a 101 that breaks the protocol",
     "Check that the endpoint's path serves WebSockets, and what stands before it.",
 )
 _PROXY = Fault(
-    Reach.UNSENT,
+    SendStatus.UNSENT,
     "proxy",
     "could not be reached through the proxy",
     "Check that the proxy is up, and its own log.",
 )
 _UNREAD_PROXY = Fault(
-    Reach.UNSENT,
+    SendStatus.UNSENT,
     "proxy",
     "could not be reached: what the proxy answered CONNECT with cannot be read",
     "Check that it is an HTTP proxy. One that answers in HTTP/1.0 needs websockets 16.",
 )
 _BAD_PROXY = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "proxy",
     "could not be asked: the proxy's URL is not usable",
     "Correct it in the settings (proxy), or in the environment (trust_env).",
 )
 _HUNG_UP = Fault(
-    Reach.AMBIGUOUS,
+    SendStatus.AMBIGUOUS,
     "connection lost",
     "closed the connection before the upgrade was answered, or the proxy did",
     BY_GET,
 )
-_URL = Fault(Reach.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
+_URL = Fault(SendStatus.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
 _OTHER = Fault(
-    Reach.FINAL,
+    SendStatus.FINAL,
     "client error",
     "could not be asked over a WebSocket",
     "The cause of this error says more.",
@@ -186,7 +186,7 @@ def _proxy_refused(status: int) -> Fault:
         407: "Check the user and the password for the proxy.",
     }.get(status, "Check the proxy's own log.")
     return Fault(
-        Reach.UNSENT if again else Reach.FINAL,
+        SendStatus.UNSENT if again else SendStatus.FINAL,
         "proxy",
         f"could not be reached through the proxy, which answered CONNECT with {reason_of(status)}",
         hint,

@@ -19,7 +19,7 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
-from graphql_prod.resilience.retry import Reach, retry_after
+from graphql_prod.resilience.retry import SendStatus, retry_after
 from graphql_prod.sessions.bodies import TooManyValuesError
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError
@@ -385,7 +385,7 @@ def _of_handshake(error: HandshakeError) -> ConnectionLost:
         what,
         fault.hint,
         close_reason=fault.reason,
-        final=fault.reach is Reach.FINAL,
+        final=fault.reach is SendStatus.FINAL,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
         logged=fault.what,
     )
@@ -393,7 +393,7 @@ def _of_handshake(error: HandshakeError) -> ConnectionLost:
 
 def _of_fault(error: Exception) -> ConnectionLost:
     fault = classify(error)
-    final = fault.reach is Reach.FINAL
+    final = fault.reach is SendStatus.FINAL
     reason = fault.reason
     if isinstance(error, CallError):
         said, _, hint = str(error).partition(". ")  # ours, and so without secrets

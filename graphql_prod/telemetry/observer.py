@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from graphql_prod.calls.call import Call
-    from graphql_prod.resilience.retry import Attempt
+    from graphql_prod.resilience.retry import AttemptOutcome
     from graphql_prod.sessions.session import Session, Sessions
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.telemetry.policy import TelemetryPolicy
@@ -239,7 +239,7 @@ class CallWatch:
         return {} if self._context is None else _injected(self._context)
 
     @_harmless
-    def retry(self, attempt: Attempt, wait: float) -> None:
+    def retry(self, attempt: AttemptOutcome, wait: float) -> None:
         """An attempt is repeated; the wait is over."""
         if self._span is not None:
             self._span.add_event(
