@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphql_prod import SubscriptionClosedError, SubscriptionPolicy, TransportError
-from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.reconnect import (
     RejectedError,
     SocketClosed,
@@ -121,7 +121,7 @@ def test_waits_stay_within_their_bounds(numbers: list[float], floors: list[float
     """
     initial, longest = numbers
     random.seed(seed)
-    backoff = Backoff(SubscriptionPolicy(wait_initial=initial, wait_max=longest))
+    backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=initial, wait_max=longest))
     caps = [min(longest, initial * 2**n) for n in range(len(floors))]
     assert caps == sorted(caps)
     for floor, cap in zip(floors, caps, strict=True):
@@ -137,7 +137,7 @@ def test_waits_use_all_of_their_bounds() -> None:
     caps = [1, 2, 4, 8, 16, 20, 20, 20]
     rounds = []
     for _ in range(500):
-        backoff = Backoff(SubscriptionPolicy(wait_initial=1, wait_max=20))
+        backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=1, wait_max=20))
         rounds.append([backoff.wait() for _ in caps])
     for cap, waits in zip(caps, zip(*rounds, strict=True), strict=True):
         assert min(waits) < 0.05 * cap

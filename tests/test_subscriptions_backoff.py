@@ -10,7 +10,7 @@ import pytest
 from subscribing import Follower, client_of
 
 from graphql_prod import SubscriptionPolicy, clock
-from graphql_prod.subscriptions.backoff import MOST, SECONDS, Backoff
+from graphql_prod.subscriptions.backoff import MOST, SECONDS, ReconnectBackoff
 
 if TYPE_CHECKING:
     from conftest import Backend
@@ -32,7 +32,7 @@ def test_ten_may_begin_at_once_and_the_next_waits() -> None:
     """The limit slides: another one may begin as soon as the tenth before it is a second old."""
     with clock.using(FakeClock()) as fake:
         assert isinstance(fake, FakeClock)
-        backoff = Backoff(SubscriptionPolicy(wait_initial=0, wait_max=0))
+        backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=0, wait_max=0))
         for _ in range(MOST):
             assert backoff.early() == 0.0
             backoff.began()
@@ -50,7 +50,7 @@ def test_no_second_has_more_than_ten() -> None:
     """Whatever the waits between are, each window of a second holds ten at most."""
     with clock.using(FakeClock()) as fake:
         assert isinstance(fake, FakeClock)
-        backoff = Backoff(SubscriptionPolicy(wait_initial=0, wait_max=0))
+        backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=0, wait_max=0))
         begun = []
         for n in range(500):
             fake.now += max(backoff.wait(), backoff.early(), (0.0, 0.03, 0.2)[n % 3])
@@ -62,7 +62,7 @@ def test_no_second_has_more_than_ten() -> None:
 def test_a_connection_that_stayed_up_does_not_reset_it() -> None:
     """Being stable forgets the failures, not how many connections there have just been."""
     with clock.using(FakeClock()):
-        backoff = Backoff(SubscriptionPolicy())
+        backoff = ReconnectBackoff(SubscriptionPolicy())
         for _ in range(MOST):
             backoff.began()
             backoff.forget()

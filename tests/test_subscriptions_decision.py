@@ -15,7 +15,7 @@ from graphql_prod import (
     SubscriptionPolicy,
     TransportError,
 )
-from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.protocol import UnreadableError
 from graphql_prod.subscriptions.reconnect import (
     ReconnectDecision,
@@ -193,7 +193,7 @@ def test_what_a_refused_upgrade_says(status: int, location: str, what: str, hint
 
 def test_backoff_doubles_up_to_its_longest() -> None:
     """Each wait is drawn from 0 to a limit that doubles; what the server asks for comes on top."""
-    backoff = Backoff(SubscriptionPolicy(wait_initial=1, wait_max=8))
+    backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=1, wait_max=8))
     for longest in (1, 2, 4, 8, 8, 8):
         assert 0 <= backoff.wait() <= longest
     backoff.forget()
@@ -205,14 +205,14 @@ def test_backoff_doubles_up_to_its_longest() -> None:
 
 def test_backoff_reaches_its_limits() -> None:
     """Full jitter: in a thousand draws some lie near 0 and some near the limit."""
-    draws = [Backoff(SubscriptionPolicy(wait_initial=1, wait_max=1)).wait() for _ in range(1000)]
+    draws = [ReconnectBackoff(SubscriptionPolicy(wait_initial=1, wait_max=1)).wait() for _ in range(1000)]
     assert min(draws) < 0.1
     assert max(draws) > 0.9
 
 
 def test_a_long_outage_does_not_overflow() -> None:
     """Days of attempts leave the wait what it was."""
-    backoff = Backoff(SubscriptionPolicy(wait_initial=0.5, wait_max=30))
+    backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=0.5, wait_max=30))
     assert all(backoff.wait() <= 30 for _ in range(5000))
 
 

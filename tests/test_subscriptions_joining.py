@@ -10,7 +10,7 @@ from subscribing import Backend, Follower, Mode, Protocol, client_of, until
 from talking import Server, Talk, talking
 
 from graphql_prod import HTTPStatusError, SubscriptionPolicy
-from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.backoff import ReconnectBackoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ def assert_spaced(server: Server) -> None:
 
 def test_who_came_later_waits_no_longer_than_alone() -> None:
     """An old outage has made the wait long; that of a newcomer begins at the beginning."""
-    backoff = Backoff(SubscriptionPolicy(wait_initial=1, wait_max=1000))
+    backoff = ReconnectBackoff(SubscriptionPolicy(wait_initial=1, wait_max=1000))
     for _ in range(30):
         backoff.wait()
     assert all(backoff.wait(0.0, n) <= 2 ** (n - 1) for n in (1, 2, 3) for _ in range(20))

@@ -16,7 +16,7 @@ _DOUBLINGS = 32
 MOST, SECONDS = 10, 1.05
 
 
-class Backoff:
+class ReconnectBackoff:
     """Exponential, with full jitter; one a line."""
 
     __slots__ = ("_begun", "_failures", "_policy")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
-from graphql_prod.subscriptions.backoff import Backoff
+from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.keep_alive import KeepAlive
 from graphql_prod.subscriptions.protocol import (
@@ -102,7 +102,7 @@ class Connection:
         self.dialect: Dialect = dialect_of(None, opener.protocols)
         self.opener = opener
         self._policy = hub.policy
-        self._backoff = Backoff(hub.policy)
+        self._backoff = ReconnectBackoff(hub.policy)
         self._rest = Rest()
         self._socket: Socket | None = None
         self._pulse: KeepAlive | None = None
