@@ -35,7 +35,7 @@ from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY, Probe
-from graphql_prod.resilience.retry import Budget, Retry, RetryPolicy, Schedule
+from graphql_prod.resilience.retry import Backoff, Budget, Retry, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, override
 from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
 from graphql_prod.sessions.session import Sessions
@@ -128,7 +128,7 @@ class ProductionClient(GraphQLClient):
         lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
         self._prod_settings = CallSettings(
             config.timeout,
-            Schedule.of(config.retry, beneath),
+            Backoff.of(config.retry, beneath),
             auth_error_codes=config.auth_error_codes,
             credentials=None if headers_provider is None else Credentials(headers_provider),
         )
@@ -308,7 +308,7 @@ class ProductionClient(GraphQLClient):
         view = twin_of(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
-            schedule=now.schedule if retry is None else Schedule.of(retry, now.schedule.policy),
+            schedule=now.schedule if retry is None else Backoff.of(retry, now.schedule.policy),
             idempotent=now.idempotent if idempotent is None else idempotent,
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,

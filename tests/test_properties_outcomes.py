@@ -21,7 +21,7 @@ from graphql_prod import (
 )
 from graphql_prod.calls.call import Call, CallSettings
 from graphql_prod.calls.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
-from graphql_prod.resilience.retry import AttemptOutcome, Schedule, SendStatus
+from graphql_prod.resilience.retry import AttemptOutcome, Backoff, SendStatus
 from graphql_prod.sessions.exchange import Exchange
 
 
@@ -93,7 +93,7 @@ def ran(body: Any) -> bool:
 async def _judged(
     body: Any, status: int | None, document: str, text: bytes
 ) -> tuple[AttemptOutcome | None, GraphQLResponse, Call]:
-    call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy()), auth_error_codes=AUTH), None)
+    call = Call(CallSettings(TimeoutPolicy(), Backoff.of(RetryPolicy()), auth_error_codes=AUTH), None)
     call.request = GraphQLRequest(document)
     exchange = Exchange()
     exchange.status, exchange.body = status, text
@@ -176,7 +176,7 @@ def failed(error: Exception, exchange: Exchange) -> tuple[AttemptOutcome, Call]:
     """What an attempt that raised is taken for."""
 
     async def judge() -> tuple[AttemptOutcome, Call]:
-        call = Call(CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy())), None)
+        call = Call(CallSettings(TimeoutPolicy(), Backoff.of(RetryPolicy())), None)
         return of_exception(error, exchange, call, "h"), call
 
     return asyncio.run(judge())

@@ -30,11 +30,11 @@ from graphql_prod import (
 from graphql_prod.calls.call import Call, CallSettings
 from graphql_prod.resilience.retry import (
     AttemptOutcome,
+    Backoff,
     Budget,
-    Schedule,
     SendStatus,
     retry_after,
-    worth_repeating,
+    should_retry,
 )
 
 
@@ -113,7 +113,7 @@ def test_the_table(
     policy: RetryPolicy,
 ) -> None:
     """Whatever meets: the document decides the column, what happened the row, and nothing else counts."""
-    own = CallSettings(TimeoutPolicy(), Schedule.of(policy), idempotent=marked)
+    own = CallSettings(TimeoutPolicy(), Backoff.of(policy), idempotent=marked)
     operation = asyncio.run(_operation(own, DOCUMENTS[kind]))
     column = column_of(kind, policy, marked=marked)
     expected = ROWS[row_of(reach, status, found, policy)][COLUMNS.index(column)] == "again"
@@ -121,7 +121,7 @@ def test_the_table(
         expected = False
     event(f"{column}: {'again' if expected else 'raise'}")
     attempt = AttemptOutcome(reach, "a test", status, found, error=TransportError("no"))
-    assert worth_repeating(attempt, operation, policy) is expected
+    assert should_retry(attempt, operation, policy) is expected
 
 
 async def _operation(settings: CallSettings, document: str) -> Any:
@@ -169,7 +169,7 @@ def test_waits_stay_within_their_bounds(policy: RetryPolicy, asked: list[float |
 
 
 async def _waits(policy: RetryPolicy, asked: list[float | None]) -> list[float]:
-    schedule = Schedule.of(policy)
+    schedule = Backoff.of(policy)
     state, waits = schedule.state(0.0), []
     for wish in asked:
         failure = AttemptOutcome(SendStatus.UNSENT, "a test", retry_after=wish, error=TransportError("no"))

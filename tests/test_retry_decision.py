@@ -18,11 +18,11 @@ from graphql_prod.documents import Operation, is_query
 from graphql_prod.resilience.retry import (
     TRANSIENT_STATUSES,
     AttemptOutcome,
+    Backoff,
     Budget,
-    Schedule,
     SendStatus,
     retry_after,
-    worth_repeating,
+    should_retry,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ TABLE = {
 @pytest.mark.parametrize("reach", TABLE, ids=lambda reach: reach.value)
 def test_the_rows_that_need_no_status(reach: SendStatus) -> None:
     """One row of the table each: query, mutation, mutation marked idempotent."""
-    row = tuple(worth_repeating(attempt(reach), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
+    row = tuple(should_retry(attempt(reach), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
     assert row == TABLE[reach]
 
 
@@ -61,7 +61,7 @@ def test_the_statuses_of_the_table() -> None:
         again = {
             status
             for status in range(100, 1000)
-            if worth_repeating(attempt(SendStatus.ANSWERED, status), kind, DEFAULT)
+            if should_retry(attempt(SendStatus.ANSWERED, status), kind, DEFAULT)
         }
         assert again == expected, kind
     assert transient == TRANSIENT_STATUSES
@@ -72,13 +72,13 @@ def test_never_sends_no_mutation_twice() -> None:
     policy = RetryPolicy(mutations="never", statuses=frozenset({429, 503}), error_codes=frozenset({"BUSY"}))
     for reach, status in itertools.product(SendStatus, (None, 200, 429, 503)):
         for codes in (None, frozenset({"BUSY"})):
-            assert not worth_repeating(attempt(reach, status, codes=codes), MUTATION, policy)
+            assert not should_retry(attempt(reach, status, codes=codes), MUTATION, policy)
 
 
 def test_never_changes_nothing_for_queries() -> None:
     """The setting is about mutations."""
     for reach in SendStatus:
-        assert worth_repeating(attempt(reach, 503), QUERY, NEVER) is worth_repeating(
+        assert should_retry(attempt(reach, 503), QUERY, NEVER) is should_retry(
             attempt(reach, 503), QUERY, DEFAULT
         )
 
@@ -86,8 +86,8 @@ def test_never_changes_nothing_for_queries() -> None:
 def test_a_marked_mutation_that_may_be_repeated_when_sent_may_be_repeated_when_unsent() -> None:
     """The less may have happened, the more is allowed: unsent is never stricter than ambiguous."""
     for policy, kind in itertools.product((DEFAULT, NEVER, RetryPolicy(mutations="always")), Operation):
-        if worth_repeating(attempt(SendStatus.AMBIGUOUS), kind, policy):
-            assert worth_repeating(attempt(SendStatus.UNSENT), kind, policy), (policy.mutations, kind)
+        if should_retry(attempt(SendStatus.AMBIGUOUS), kind, policy):
+            assert should_retry(attempt(SendStatus.UNSENT), kind, policy), (policy.mutations, kind)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_every_code_must_be_among_those_of_the_policy(codes: frozenset[str] | No
     """One other code, and the answer stands."""
     policy = RetryPolicy(error_codes=frozenset({"BUSY", "LATER"}))
     for status in (None, 200, 400):
-        assert worth_repeating(attempt(SendStatus.ANSWERED, status, codes=codes), QUERY, policy) is again
-        assert not worth_repeating(attempt(SendStatus.ANSWERED, status, codes=codes), MUTATION, policy)
+        assert should_retry(attempt(SendStatus.ANSWERED, status, codes=codes), QUERY, policy) is again
+        assert not should_retry(attempt(SendStatus.ANSWERED, status, codes=codes), MUTATION, policy)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any]) -> None:
 
 
 async def waits_of(retry: Any, failures: list[AttemptOutcome]) -> list[float | None]:
-    schedule = Schedule.of(retry)
+    schedule = Backoff.of(retry)
     state = schedule.state(0.0)
     return [await schedule.next_wait(state, failure) for failure in failures]
 
@@ -234,7 +234,7 @@ async def test_the_longer_one_counts(asked: float | None, respected: bool, wait:
 
 async def test_each_call_has_a_state_of_its_own() -> None:
     """A policy is a value: two calls that share it do not share their attempts."""
-    schedule = Schedule.of(RetryPolicy(attempts=3, jitter="none"))
+    schedule = Backoff.of(RetryPolicy(attempts=3, jitter="none"))
     one, two = schedule.state(0.0), schedule.state(0.0)
     failure = attempt(SendStatus.UNSENT)
     waits = [await schedule.next_wait(state, failure) for state in (one, two, one, two, one, two)]
@@ -324,7 +324,7 @@ async def test_a_tenacity_object_is_told_the_whole_call() -> None:
         stop=stop,
         retry=tenacity.retry_if_exception(look),
     )
-    schedule = Schedule.of(retrying)
+    schedule = Backoff.of(retrying)
     state = schedule.state(7.0)
     for failure in (attempt(SendStatus.UNSENT), RETURNED, attempt(SendStatus.UNSENT)):
         await schedule.next_wait(state, failure)
@@ -341,7 +341,7 @@ async def test_a_tenacity_object_is_told_the_whole_call() -> None:
 def test_what_is_no_policy_is_refused() -> None:
     """A number of attempts alone, say."""
     with pytest.raises(ConfigurationError, match="not int"):
-        Schedule.of(3)  # type: ignore[arg-type]
+        Backoff.of(3)  # type: ignore[arg-type]
 
 
 async def test_a_tenacity_object_is_not_written_to() -> None:

@@ -8,7 +8,7 @@ from graphql_prod.errors import CallError
 
 if TYPE_CHECKING:
     from graphql_prod.errors import Phase
-    from graphql_prod.resilience.retry import AttemptOutcome, Schedule
+    from graphql_prod.resilience.retry import AttemptOutcome, Backoff
     from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 _SESSION = "the session's own limit"
@@ -49,7 +49,7 @@ def explain(attempt: AttemptOutcome, why: str | None, note: str | None = None) -
         error.add_note(note)
 
 
-def used_up(schedule: Schedule) -> str | None:
+def used_up(schedule: Backoff) -> str | None:
     """What to say when no further attempt is due; None for who asked for one attempt only."""
     if schedule.narrows:
         return "The given tenacity object allows no further attempt."

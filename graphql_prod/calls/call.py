@@ -12,7 +12,7 @@ from graphql_prod import clock
 from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
-from graphql_prod.resilience.retry import RetryPolicy, Schedule
+from graphql_prod.resilience.retry import Backoff, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CallSettings:
     """What a call goes by: the client's settings, or those of a view made by ``with_options``."""
 
     timeout: TimeoutPolicy
-    schedule: Schedule
+    schedule: Backoff
     idempotent: bool | None = None
     """Whether mutations are; None leaves it to the policy."""
     headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -248,7 +248,7 @@ class Call:
 
 
 _OVER = asyncio.timeout_at(None)
-_SPENT = CallSettings(TimeoutPolicy(), Schedule.of(RetryPolicy()))
+_SPENT = CallSettings(TimeoutPolicy(), Backoff.of(RetryPolicy()))
 
 CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
 

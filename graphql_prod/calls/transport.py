@@ -24,7 +24,7 @@ from graphql_prod.credentials import ProviderError, provider_failed, refuse_twic
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.headers import checked, provided
 from graphql_prod.renewals import FRESH
-from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, worth_repeating
+from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, should_retry
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.connector import settled
 from graphql_prod.sessions.exchange import Exchange, shielded
@@ -423,7 +423,7 @@ class ProductionTransport(GraphQLTransport):
     ) -> float | None:
         """Seconds before another attempt, or None if this was the last one."""
         schedule = call.settings.schedule
-        if not worth_repeating(attempt, call.operation, schedule.policy):
+        if not should_retry(attempt, call.operation, schedule.policy):
             return None
         wait = await schedule.next_wait(state, attempt)
         if wait is None:

@@ -113,7 +113,7 @@ class SendStatus(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """What is known of a failed attempt; the whole of what :func:`worth_repeating` looks at."""
+    """What is known of a failed attempt; the whole of what :func:`should_retry` looks at."""
 
     reach: SendStatus
     reason: str
@@ -131,7 +131,7 @@ class AttemptOutcome:
     """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 
 
-def worth_repeating(attempt: AttemptOutcome, operation: Operation, policy: RetryPolicy) -> bool:
+def should_retry(attempt: AttemptOutcome, operation: Operation, policy: RetryPolicy) -> bool:
     """The retry table. Number of attempts, time, budget and tenacity's predicate come after it."""
     repeatable = operation is not Operation.MUTATION
     match attempt.reach:
@@ -147,7 +147,7 @@ def worth_repeating(attempt: AttemptOutcome, operation: Operation, policy: Retry
 
 
 @dataclass(slots=True)
-class Schedule:
+class Backoff:
     """When the next attempt begins: a policy's own numbers, or the caller's tenacity object."""
 
     policy: RetryPolicy
@@ -156,7 +156,7 @@ class Schedule:
     """True when the caller gave a tenacity object, whose predicate must agree too."""
 
     @classmethod
-    def of(cls, retry: Retry, beneath: Retry | None = None) -> Schedule:
+    def of(cls, retry: Retry, beneath: Retry | None = None) -> Backoff:
         """The schedule of a policy, or of a tenacity object.
 
         :param beneath: what held before. A tenacity object says when to try again, and can only narrow the
@@ -170,7 +170,7 @@ class Schedule:
             )
         return cls(beneath if isinstance(beneath, RetryPolicy) else RetryPolicy(), retry, narrows=True)
 
-    def with_part(self, part: RetryPolicy) -> Schedule:
+    def with_part(self, part: RetryPolicy) -> Backoff:
         """The schedule of an operation whose group names a part; the rest stays.
 
         Over a tenacity object, attempts that are named replace its ``stop``, waits that are named its
@@ -179,13 +179,13 @@ class Schedule:
         policy = part.merged_over(self.policy)
         own, named = _retrying(policy), part.model_fields_set
         if not self.narrows:
-            return Schedule(policy, own)
+            return Backoff(policy, own)
         changed: dict[str, Any] = {}
         if "attempts" in named:
             changed["stop"] = own.stop
         if named & {"wait_initial", "wait_max", "jitter"}:
             changed["wait"] = own.wait
-        return Schedule(policy, self.retrying.copy(**changed) if changed else self.retrying, narrows=True)
+        return Backoff(policy, self.retrying.copy(**changed) if changed else self.retrying, narrows=True)
 
     def state(self, started: float) -> tenacity.RetryCallState:
         """Tenacity's view of one call; made at its first failure."""
