@@ -20,7 +20,7 @@ from graphql_prod import (
     RetryPolicy,
     TimeoutPolicy,
 )
-from graphql_prod.sessions.pool import Gate, PoolTimeoutError
+from graphql_prod.sessions.pool import ConcurrencyLimiter, PoolTimeoutError
 from graphql_prod.testing import Answer, ScriptedServer
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ class TestAbandoned:
         assert told == []
 
 
-async def enter(gate: Gate, timeout: float | None = None) -> None:
+async def enter(gate: ConcurrencyLimiter, timeout: float | None = None) -> None:
     """Take a slot the way a call does."""
     if not gate.take():
         await gate.wait(timeout)
@@ -343,7 +343,7 @@ async def enter(gate: Gate, timeout: float | None = None) -> None:
 class TestGate:
     async def test_slots_are_taken_and_given_back(self) -> None:
         """Free slots need no waiting."""
-        gate = Gate(2)
+        gate = ConcurrencyLimiter(2)
         await enter(gate)
         await enter(gate, 0.001)
         assert (gate.free, gate.waiting) == (0, 0)
@@ -353,7 +353,7 @@ class TestGate:
 
     async def test_first_come_first_served(self) -> None:
         """Waiters get their slots in the order of their coming; a newcomer never overtakes."""
-        gate, order = Gate(1), list[int]()
+        gate, order = ConcurrencyLimiter(1), list[int]()
         await enter(gate)
 
         async def work(number: int) -> None:
@@ -372,7 +372,7 @@ class TestGate:
 
     async def test_a_wait_is_limited(self) -> None:
         """The wait ends in its own error, leaves the line, and takes nothing with it."""
-        gate = Gate(1)
+        gate = ConcurrencyLimiter(1)
         await enter(gate)
         with pytest.raises(PoolTimeoutError):
             await enter(gate, 0.01)
@@ -382,7 +382,7 @@ class TestGate:
 
     async def test_a_slot_handed_to_a_waiter_that_is_cancelled_is_given_on(self) -> None:
         """Cancelled between the handing over and its waking up, it passes the slot to the next in line."""
-        gate = Gate(1)
+        gate = ConcurrencyLimiter(1)
         await enter(gate)
         first = asyncio.create_task(enter(gate))
         second = asyncio.create_task(enter(gate))
@@ -399,7 +399,7 @@ class TestGate:
 
     async def test_a_slot_handed_over_as_the_time_runs_out_is_given_on(self) -> None:
         """The caller's deadline and the handing over in one round of the loop: the slot survives."""
-        gate = Gate(1)
+        gate = ConcurrencyLimiter(1)
         await enter(gate)
         loop = asyncio.get_running_loop()
 
@@ -416,7 +416,7 @@ class TestGate:
 
     async def test_cancels_at_random_moments_lose_and_make_no_slot(self) -> None:
         """Whatever is cancelled when: never more holders than slots, and in the end all slots are free."""
-        gate, chance = Gate(3), random.Random(1)
+        gate, chance = ConcurrencyLimiter(3), random.Random(1)
         holders = most = 0
 
         async def work() -> None:

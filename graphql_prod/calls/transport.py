@@ -28,7 +28,7 @@ from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, should_ret
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.connector import settled
 from graphql_prod.sessions.exchange import Exchange, shielded
-from graphql_prod.sessions.pool import Gate
+from graphql_prod.sessions.pool import ConcurrencyLimiter
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
 
 if TYPE_CHECKING:
@@ -378,7 +378,9 @@ class ProductionTransport(GraphQLTransport):
         if gate is None:
             return await stock.request(method, request, serializer, session=through, **options)
         if not gate.take():
-            if call.settings.probe and type(gate) is Gate:  # the connector has a connection for it
+            if (
+                call.settings.probe and type(gate) is ConcurrencyLimiter
+            ):  # the connector has a connection for it
                 return await stock.request(method, request, serializer, session=through, **options)
             await gate.wait(timeout.pool)
         try:

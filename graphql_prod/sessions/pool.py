@@ -42,7 +42,7 @@ class PoolTimeoutError(TimeoutError):
     """No slot of the pool became free in time; nothing was sent."""
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Slots for calls, first come first served.
 
     Waiting happens here and not in the HTTP library's pool: so a wait for the pool can be told from a
@@ -106,7 +106,7 @@ class Gate:
             await self._idle.wait()
 
 
-class Abandoned:
+class DetachedRequests:
     """Requests on a caller's httpx client that nobody waits for any more; at most ``limit`` of them."""
 
     __slots__ = ("limit", "tasks")

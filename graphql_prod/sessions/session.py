@@ -33,7 +33,7 @@ from graphql_prod.sessions.exchange import (
     ShieldedExchange,
     WatchedBody,
 )
-from graphql_prod.sessions.pool import Abandoned, Gate, PoolPolicy
+from graphql_prod.sessions.pool import ConcurrencyLimiter, DetachedRequests, PoolPolicy
 from graphql_prod.sessions.upgrades import one_attempt
 from graphql_prod.sessions.wire import USER_AGENT, environment_proxy
 
@@ -61,7 +61,7 @@ ELSEWHERE = 2.0
 class Session:
     """An HTTP session in use, with the stock transport that fits it."""
 
-    gate: Gate | Abandoned | None = None
+    gate: ConcurrencyLimiter | DetachedRequests | None = None
     native: aiohttp.ClientSession | None = None
     backend: Backend
     stock: GraphQLTransport
@@ -170,7 +170,7 @@ class HttpxSession(Session):
 
     backend: Backend = "httpx"
 
-    def __init__(self, client: httpx.AsyncClient, endpoint: str, abandoned: Abandoned) -> None:
+    def __init__(self, client: httpx.AsyncClient, endpoint: str, abandoned: DetachedRequests) -> None:
         super().__init__()
         self.client = client
         self.gate = abandoned
@@ -217,7 +217,7 @@ class ParentsSession(Session):
 class OwnedSession(Session):
     """A session of ours, on the loop that was running when it was opened."""
 
-    gate: Gate
+    gate: ConcurrencyLimiter
     native: aiohttp.ClientSession
 
     def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
@@ -225,7 +225,7 @@ class OwnedSession(Session):
         self._http_spans: aiohttp.TraceConfig | None = None
         self._traced: Any = None
         self.loop = asyncio.get_running_loop()
-        self.gate = Gate(pool.request_connections)
+        self.gate = ConcurrencyLimiter(pool.request_connections)
         self._closing: asyncio.Future[None] | None = None
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
         self.sockets = 0
@@ -456,7 +456,7 @@ class Sessions:
         self._pool = pool
         self.wire = wire
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
-        self.abandoned = Abandoned(pool.request_connections)
+        self.abandoned = DetachedRequests(pool.request_connections)
         self.given = given
         self._warned = False
         self._given: Session | None = None if given is None else self.wrap(given)
