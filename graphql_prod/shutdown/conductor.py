@@ -18,8 +18,8 @@ from graphql_prod.runtime import forks
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hooks
 from graphql_prod.shutdown.policy import seconds_of
+from graphql_prod.shutdown.sequence import ShutdownSequence
 from graphql_prod.shutdown.signals import SignalHandlers
-from graphql_prod.shutdown.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from graphql_prod.health.probe import Probe
     from graphql_prod.schema.store import Schemas
     from graphql_prod.shutdown.report import ShutdownReport
-    from graphql_prod.shutdown.stages import Leader
+    from graphql_prod.shutdown.sequence import ShutdownGroup
     from graphql_prod.subscriptions.manager import ConnectionManager, Reader
 
 State = Literal["open", "draining", "closing", "closed"]
@@ -47,7 +47,7 @@ class Lifecycle:
     schemas: Schemas
     release: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Closes what calls went over, at the end."""
-    leader: Leader | None = None
+    leader: ShutdownGroup | None = None
     """Who ends this client together with others."""
     closing: Callable[[], Awaitable[object]]
     """The client's ``close()``, which may be a subclass's own."""
@@ -69,7 +69,7 @@ class Lifecycle:
         self._deadline = deadline
         self._pauses: set[asyncio.Future[None]] = set()
         self._impatient = False
-        self._stages: Stages | None = None
+        self._stages: ShutdownSequence | None = None
         self._closing: asyncio.Task[ShutdownReport] | None = None
         self._latest = math.inf
         """When the end has to be over by, however it begins."""
@@ -254,11 +254,11 @@ class Lifecycle:
         context = contextvars.copy_context()
         context.run(CURRENT.set, None)
         self.state = "draining"
-        self._stages = Stages(self, Deadline(seconds))
+        self._stages = ShutdownSequence(self, Deadline(seconds))
         self._closing = StartedTask(self._end(self._stages), loop=asyncio.get_running_loop(), context=context)
         return self._closing
 
-    async def _end(self, stages: Stages) -> ShutdownReport:
+    async def _end(self, stages: ShutdownSequence) -> ShutdownReport:
         try:
             return await stages.run()
         finally:

@@ -18,8 +18,8 @@ from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
 from graphql_prod.shutdown.records import tell
 from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, log, summed_up
+from graphql_prod.shutdown.sequence import ShutdownGroup
 from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
-from graphql_prod.shutdown.stages import Leader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -208,7 +208,7 @@ class ShutdownCoordinator:
         ending: list[asyncio.Task[ShutdownReport]] = []
         for client in reversed(clients):
             turn = ending[-1] if ending else None
-            _lifecycle(client).leader = Leader(self._hooks, go, turn)
+            _lifecycle(client).leader = ShutdownGroup(self._hooks, go, turn)
             ending.append(StartedTask(_shut_down(client, deadline), loop=go.get_loop()))
         ending.reverse()
         return ending

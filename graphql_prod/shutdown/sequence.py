@@ -32,7 +32,7 @@ CUT_OFF = "closing the session or a transport was cut off by the end of the even
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
+class ShutdownGroup:
     """What a client waits for that ends together with others.
 
     :ivar hooks: those of all clients; they may use them.
@@ -45,7 +45,7 @@ class Leader:
     turn: asyncio.Future[Any] | None
 
 
-class Stages:
+class ShutdownSequence:
     """Takes a client from open to closed.
 
     :ivar failure: what closing the session or a transport raised.
