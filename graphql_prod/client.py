@@ -47,7 +47,7 @@ from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeReque
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
-from graphql_prod.telemetry.observer import Observer
+from graphql_prod.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     import os
@@ -133,7 +133,7 @@ class ProductionClient(GraphQLClient):
             credentials=None if headers_provider is None else Credentials(headers_provider),
         )
         budget = self._prod_settings.schedule.policy.budget
-        observer = Observer(config.telemetry, sessions, owned=session is None and transport is None)
+        observer = Telemetry(config.telemetry, sessions, owned=session is None and transport is None)
         ground = SubscriptionContext(
             observer=observer,
             sessions=sessions,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Credentials
     from graphql_prod.sessions.exchange import Exchange
     from graphql_prod.shutdown.conductor import Lifecycle
-    from graphql_prod.telemetry.observer import CallWatch
+    from graphql_prod.telemetry.observer import OperationSpan
 
     Subject = tuple[GraphQLRequest, str | None, GraphQLSession | None]
     """What will be sent, and the operation's name and the session, if they are given beside it."""
@@ -106,7 +106,7 @@ class Call:
         self.doing = ""
         """What it was about when it was stopped, for an error's text."""
         self.done = False
-        self.watch: CallWatch | None = None
+        self.watch: OperationSpan | None = None
         self.status: int | None = None
         """Of the last answer that was no clean one."""
         self.parts = False

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from graphql_prod.resilience.retry import Budget
     from graphql_prod.sessions.session import Session, Sessions
     from graphql_prod.shutdown.conductor import Lifecycle
-    from graphql_prod.telemetry.observer import Observer
+    from graphql_prod.telemetry.observer import Telemetry
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class ProductionTransport(GraphQLTransport):
         self._settings = settings
         self._sessions = sessions
         self.budget = budget
-        self.observer: Observer | None = None
+        self.observer: Telemetry | None = None
         self._lifecycle = lifecycle
         self._custom = custom
         self._static_headers = static_headers or {}

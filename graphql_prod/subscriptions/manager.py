@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.subscriber import Resume
-    from graphql_prod.telemetry.observer import Observer
+    from graphql_prod.telemetry.observer import Telemetry
 
 logger = logging.getLogger("graphql_prod")
 
@@ -95,7 +95,7 @@ class SubscriptionContext:
     serializer: GraphQLSerializer
     static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
-    observer: Observer
+    observer: Telemetry
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
     auth_error_codes: frozenset[str] = frozenset()

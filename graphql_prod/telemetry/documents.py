@@ -66,7 +66,7 @@ sanitized = remembered(_sanitized, lambda text: len(text or ""))
 """The document with ``"*"`` in place of every literal, without comments; None if it is none, or is long."""
 
 
-class Names:
+class CardinalityLimiter:
     """Operation names, of which there may be only so many in metrics."""
 
     def __init__(self, limit: int = NAMES) -> None:

@@ -16,7 +16,7 @@ from graphql_prod import clock
 from graphql_prod._version import __version__
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.sessions.exchange import Carrying
-from graphql_prod.telemetry.documents import NAME_LIMIT, Names, operation_of, sanitized
+from graphql_prod.telemetry.documents import NAME_LIMIT, CardinalityLimiter, operation_of, sanitized
 from graphql_prod.telemetry.instruments import Attributes, Instruments
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _harmless(tell: Callable[Watched, None]) -> Callable[Watched, None]:
     return told
 
 
-class Observer:
+class Telemetry:
     """What a client and its views tell OpenTelemetry. Silent, and next to free, until there is an SDK.
 
     :ivar tracer: None while nobody listens to spans.
@@ -80,7 +80,7 @@ class Observer:
         self.instruments: Instruments | None = None
         self._sessions = sessions
         self._owned = owned
-        self._names = Names()
+        self._names = CardinalityLimiter()
         self._look_at = float("-inf") if policy.traces or policy.metrics else float("inf")
         self._enabled: Callable[[], bool] | None = None
         """Whether whoever calls has not switched instrumentation off; None while nobody listens."""
@@ -93,7 +93,7 @@ class Observer:
         request: GraphQLRequest | None,
         operation: str | None,
         session: GraphQLSession | None,
-    ) -> CallWatch | None:
+    ) -> OperationSpan | None:
         """Begin to watch a call; None while nobody listens.
 
         :param session: one that a caller gave for this call alone.
@@ -103,7 +103,7 @@ class Observer:
         if self._enabled is None or not self._enabled():
             return None
         try:
-            return CallWatch(self, call, request, operation, session)
+            return OperationSpan(self, call, request, operation, session)
         except Exception:  # noqa: BLE001 -- a span processor of the program's may raise anything
             self._give_up()
             return None
@@ -202,14 +202,14 @@ class Observer:
             self._sessions.observe(http_trace_config())
 
 
-class CallWatch:
+class OperationSpan:
     """One call, watched."""
 
     __slots__ = ("_attributes", "_call", "_context", "_instruments", "_span", "_token")
 
     def __init__(
         self,
-        observer: Observer,
+        observer: Telemetry,
         call: Call,
         request: GraphQLRequest | None,
         operation: str | None,
@@ -282,7 +282,7 @@ class SubscriptionWatch:
 
     __slots__ = ("_attributes", "_instruments", "_refused", "_span", "context")
 
-    def __init__(self, observer: Observer, request: GraphQLRequest) -> None:
+    def __init__(self, observer: Telemetry, request: GraphQLRequest) -> None:
         self._instruments = observer.instruments
         self._attributes = {TYPE: "subscription", **observer.described(request, None)}
         self._refused = False
