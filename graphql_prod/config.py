@@ -18,7 +18,12 @@ from graphql_prod.resilience.retry import RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.sessions.pool import PoolPolicy
-from graphql_prod.sessions.wire import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, TlsPolicy, Wire
+from graphql_prod.sessions.transport_options import (
+    MAX_RESPONSE_BYTES,
+    MAX_RESPONSE_VALUES,
+    TlsPolicy,
+    TransportOptions,
+)
 from graphql_prod.settings.base import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
@@ -182,9 +187,9 @@ class ProductionConfig(_SchemaSetting):
         for key, value in super().__repr_args__():
             yield key, redacted(value) if key in ("endpoint", "proxy") and value else value
 
-    def wire(self) -> Wire:
+    def wire(self) -> TransportOptions:
         """What our own sessions are made with."""
-        return Wire(
+        return TransportOptions(
             self.tls.context(),
             self.proxy,
             self.trust_env,

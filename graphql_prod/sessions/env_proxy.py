@@ -13,10 +13,10 @@ from urllib.request import getproxies, proxy_bypass
 from graphql_prod.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from graphql_prod.sessions.wire import Wire
+    from graphql_prod.sessions.transport_options import TransportOptions
 
 
-def upgrade_proxy(wire: Wire, url: str, *, socks: bool = False) -> str | None:
+def upgrade_proxy(wire: TransportOptions, url: str, *, socks: bool = False) -> str | None:
     """The proxy that our own upgrades go through.
 
     :param socks: whether ``socks_proxy`` counts, last of all.

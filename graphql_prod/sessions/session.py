@@ -34,8 +34,8 @@ from graphql_prod.sessions.exchange import (
     WatchedBody,
 )
 from graphql_prod.sessions.pool import ConcurrencyLimiter, DetachedRequests, PoolPolicy
+from graphql_prod.sessions.transport_options import USER_AGENT, environment_proxy
 from graphql_prod.sessions.upgrades import one_attempt
-from graphql_prod.sessions.wire import USER_AGENT, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLTransport
     from aiographql.client.transport import GraphQLSession
 
-    from graphql_prod.sessions.wire import Wire
+    from graphql_prod.sessions.transport_options import TransportOptions
 
 logger = logging.getLogger("graphql_prod")
 
@@ -220,7 +220,7 @@ class OwnedSession(Session):
     gate: ConcurrencyLimiter
     native: aiohttp.ClientSession
 
-    def __init__(self, pool: PoolPolicy, wire: Wire) -> None:
+    def __init__(self, pool: PoolPolicy, wire: TransportOptions) -> None:
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
         self._traced: Any = None
@@ -369,7 +369,7 @@ class OwnedAiohttp(OwnedSession):
 
     backend: Backend = "aiohttp"
 
-    def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
+    def __init__(self, pool: PoolPolicy, wire: TransportOptions, endpoint: str) -> None:
         super().__init__(pool, wire)
         self.stock = AiohttpTransport(endpoint)
 
@@ -393,7 +393,7 @@ class OwnedHttpx(OwnedSession):
 
     backend: Backend = "httpx"
 
-    def __init__(self, pool: PoolPolicy, wire: Wire, endpoint: str) -> None:
+    def __init__(self, pool: PoolPolicy, wire: TransportOptions, endpoint: str) -> None:
         import httpx
 
         url = httpx.URL(endpoint)  # it may be none to httpx: nothing is open yet
@@ -450,7 +450,7 @@ class Sessions:
         given: GraphQLSession | None,
         backend: Backend | None,
         pool: PoolPolicy,
-        wire: Wire,
+        wire: TransportOptions,
     ) -> None:
         self._endpoint = endpoint
         self._pool = pool

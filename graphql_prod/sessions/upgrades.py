@@ -15,7 +15,7 @@ from graphql_prod.config import host_of, redirect_of
 from graphql_prod.errors import ConfigurationError, TransportError
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.byte_clock import tapped_connection
-from graphql_prod.sessions.wire import USER_AGENT
+from graphql_prod.sessions.transport_options import USER_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from graphql_prod.sessions.wire import Wire
+    from graphql_prod.sessions.transport_options import TransportOptions
 
 
 def ws_url(endpoint: str) -> str:
@@ -63,7 +63,7 @@ async def connect_websockets(
     url: str,
     headers: Mapping[str, str],
     protocols: Sequence[str],
-    wire: Wire,
+    wire: TransportOptions,
     proxy: str | None,
     **options: Any,
 ) -> ClientConnection:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import Credentials
     from graphql_prod.sessions.session import Session, Sessions
-    from graphql_prod.sessions.wire import Wire
+    from graphql_prod.sessions.transport_options import TransportOptions
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.subscriber import Resume
@@ -91,7 +91,7 @@ class SubscriptionContext:
     """What all lines of a client stand on."""
 
     sessions: Sessions
-    wire: Wire
+    wire: TransportOptions
     serializer: GraphQLSerializer
     static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None

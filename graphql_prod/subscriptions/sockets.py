@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport.base import GraphQLSubscriptionTransport, GraphQLWebSocketResponse
     from websockets.asyncio.client import ClientConnection
 
-    from graphql_prod.sessions.wire import Wire
+    from graphql_prod.sessions.transport_options import TransportOptions
 
 # Seconds for the other side to answer our close frame.
 CLOSE_TIMEOUT = 1.0
@@ -172,7 +172,7 @@ class WebsocketsSocket:
         headers: Mapping[str, str],
         protocols: Sequence[str],
         max_bytes: int | None,
-        wire: Wire,
+        wire: TransportOptions,
     ) -> WebsocketsSocket:
         options = {
             "max_size": max_bytes,

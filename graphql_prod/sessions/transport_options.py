@@ -90,7 +90,7 @@ def _load(key: str, files: list[Path], wanted: str, load: Callable[[], None]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class TransportOptions:
     """The part of the settings that our own sessions are made with."""
 
     tls: ssl.SSLContext | None = None
