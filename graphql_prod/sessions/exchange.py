@@ -301,7 +301,7 @@ class HttpxExchange(Exchange):
         return await bodies.read(response.aiter_raw, response.headers, asked, self._limit)
 
 
-class Carrying:
+class HeaderInjector:
     """An exchange whose request carries further headers: those of the trace."""
 
     __slots__ = ("_exchange", "_headers")

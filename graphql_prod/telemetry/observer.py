@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from graphql_prod import clock
 from graphql_prod._version import __version__
 from graphql_prod.errors import HTTPStatusError
-from graphql_prod.sessions.exchange import Carrying
+from graphql_prod.sessions.exchange import HeaderInjector
 from graphql_prod.telemetry.documents import NAME_LIMIT, CardinalityLimiter, operation_of, sanitized
 from graphql_prod.telemetry.instruments import Attributes, Instruments
 
@@ -232,7 +232,7 @@ class OperationSpan:
                 call.exchange = traced
                 return traced
         exchange = call.exchange = session.exchange()
-        return exchange if self._context is None else Carrying(exchange, self.carrier())
+        return exchange if self._context is None else HeaderInjector(exchange, self.carrier())
 
     def carrier(self) -> dict[str, str]:
         """Headers that take the trace along."""
