@@ -25,7 +25,7 @@ from graphql import (
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from graphql_prod.schema.memory import CHARACTERS, DOCUMENTS, Generation, Memory
+from graphql_prod.schema.validation_cache import CHARACTERS, DOCUMENTS, LruSegment, ValidationCache
 from graphql_prod.schema.worker import Worker
 from graphql_prod.telemetry.documents import sanitized
 from graphql_prod.testing.schema import SDL
@@ -244,7 +244,7 @@ def test_verdicts_are_graphql_cores(batch: list[str]) -> None:
     """First from the thread and then from memory: what graphql-core says of a document, word by word."""
 
     async def ask() -> None:
-        memory = Memory(Worker(), "h")
+        memory = ValidationCache(Worker(), "h")
         for document in batch * 2:
             error: Exception | None = None
             try:
@@ -310,7 +310,7 @@ class LeastRecent(OrderedDict[str, int]):
 @given(steps=steps)
 def test_a_generation_is_bounded(steps: list[tuple[str, int, int]]) -> None:
     """After anything: so many documents, so many characters, and those that were used last."""
-    generation, model = Generation(), LeastRecent()
+    generation, model = LruSegment(), LeastRecent()
     fresh = 0
     for what, n, weight in steps:
         document = f"{{ {n} }}"
@@ -340,7 +340,7 @@ def test_documents_in_use_outlive_those_seen_once(hot: int, once: int) -> None:
     """Documents that came back are known for good, however many others come once."""
 
     async def use() -> None:
-        memory = Memory(Worker(), "h")
+        memory = ValidationCache(Worker(), "h")
         used = [f"{{ hello }} # hot {n}" for n in range(hot)]
         for document in used * 2:
             await memory.check(SCHEMA, document)

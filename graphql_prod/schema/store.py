@@ -23,8 +23,8 @@ from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
 from graphql_prod.schema import building
 from graphql_prod.schema.flight import Flight
-from graphql_prod.schema.memory import Memory
 from graphql_prod.schema.refusals import Refusal, refusal_of
+from graphql_prod.schema.validation_cache import ValidationCache
 from graphql_prod.schema.worker import Worker
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Schemas:
         self._warned = False
         self._failures = 0
         self._fingerprints: WeakKeyDictionary[GraphQLSchema, bytes] = WeakKeyDictionary()
-        self._memories: WeakKeyDictionary[GraphQLSchema, Memory] = WeakKeyDictionary()
+        self._memories: WeakKeyDictionary[GraphQLSchema, ValidationCache] = WeakKeyDictionary()
         self._flights: dict[asyncio.AbstractEventLoop, Flight] = {}
         self._file: tuple[object, Built] | None = None
         self._memory = None if given is None else self._memory_of(given)
@@ -188,10 +188,10 @@ class Schemas:
         if here in tasks:
             await asyncio.wait({tasks[here]})
 
-    def _memory_of(self, schema: GraphQLSchema) -> Memory:
+    def _memory_of(self, schema: GraphQLSchema) -> ValidationCache:
         memory = self._memories.get(schema)
         if memory is None:
-            memory = self._memories[schema] = Memory(self.worker, self._client.host)
+            memory = self._memories[schema] = ValidationCache(self.worker, self._client.host)
         return memory
 
     async def _current(
@@ -399,7 +399,7 @@ class Schemas:
             extra={"host": self._client.host, "reason": reason, "schema_age": self.age, "kept": kept},
         )
 
-    def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: Memory | None) -> None:
+    def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: ValidationCache | None) -> None:
         facts = {"host": self._client.host, "types": len(built.schema.type_map)}
         if memory is not None:
             logger.debug("the schema of %s is as before", self._client.host, extra=facts)

@@ -28,7 +28,7 @@ Verdict = Callable[[], Exception] | None
 """None for a document that fits; else what makes the error."""
 
 
-class Generation:
+class LruSegment:
     """Documents by the time of their last use, as many as there is room for."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Generation:
         self._characters -= weight
 
 
-class Memory:
+class ValidationCache:
     """The verdicts on the documents of one schema.
 
     Those seen once and those seen again are kept apart: documents that never come back, however many, push
@@ -73,8 +73,8 @@ class Memory:
         self._fit: GraphQLSchema | None = None
         """For a schema that cannot be used as it is."""
         self._looked = False
-        self._once = Generation()
-        self._again = Generation()
+        self._once = LruSegment()
+        self._again = LruSegment()
         self._pending: dict[tuple[int, str], Job[Verdict]] = {}
 
     def find(self, document: str) -> tuple[Verdict, int] | None:
