@@ -22,8 +22,8 @@ from graphql_prod.errors import HTTPStatusError, NoSchemaError, renewed
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
 from graphql_prod.schema import building
-from graphql_prod.schema.flight import Flight
 from graphql_prod.schema.refusals import Refusal, refusal_of
+from graphql_prod.schema.single_flight import SingleFlight
 from graphql_prod.schema.validation_cache import ValidationCache
 from graphql_prod.schema.worker import Worker
 
@@ -90,7 +90,7 @@ class Schemas:
         self._failures = 0
         self._fingerprints: WeakKeyDictionary[GraphQLSchema, bytes] = WeakKeyDictionary()
         self._memories: WeakKeyDictionary[GraphQLSchema, ValidationCache] = WeakKeyDictionary()
-        self._flights: dict[asyncio.AbstractEventLoop, Flight] = {}
+        self._flights: dict[asyncio.AbstractEventLoop, SingleFlight] = {}
         self._file: tuple[object, Built] | None = None
         self._memory = None if given is None else self._memory_of(given)
         """That of the known schema."""
@@ -256,18 +256,18 @@ class Schemas:
 
     def _begin(
         self, headers: Mapping[str, str] | None, credentials: Credentials | None, *, background: bool
-    ) -> Flight:
+    ) -> SingleFlight:
         loop, credentials = asyncio.get_running_loop(), credentials or self._settings.credentials
         work = partial(self._fly, headers, credentials)
         for ended in [each for each in list(self._flights) if each.is_closed()]:
             self._flights.pop(ended, None)
-        flight = self._flights[loop] = Flight(
+        flight = self._flights[loop] = SingleFlight(
             self._settings, self._client, work, credentials, background=background
         )
         flight.task.add_done_callback(lambda _: self._landed(flight))
         return flight
 
-    def _landed(self, flight: Flight) -> None:
+    def _landed(self, flight: SingleFlight) -> None:
         loop = flight.task.get_loop()
         if self._flights.get(loop) is flight:
             del self._flights[loop]
@@ -279,7 +279,7 @@ class Schemas:
             flight.task.exception()  # told by now, or of no interest to anybody
 
     async def _fly(
-        self, headers: Mapping[str, str] | None, credentials: Credentials | None, flight: Flight
+        self, headers: Mapping[str, str] | None, credentials: Credentials | None, flight: SingleFlight
     ) -> Built:
         try:
             built = await flight.limited(self._uncancelled(headers, credentials), self._client.host)

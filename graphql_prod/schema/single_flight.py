@@ -43,7 +43,7 @@ class FlightCall(Call):
         self.news = loop.create_future()
 
 
-class Flight:
+class SingleFlight:
     """A task of the client's that brings a schema.
 
     It goes on as long as anybody waits for it, whoever began it, and ends in failure where the longest of
@@ -57,7 +57,7 @@ class Flight:
         self,
         settings: CallSettings,
         client: Lifecycle,
-        work: Callable[[Flight], Coroutine[None, None, Built]],
+        work: Callable[[SingleFlight], Coroutine[None, None, Built]],
         credentials: Credentials | None,
         *,
         background: bool,
