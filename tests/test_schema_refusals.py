@@ -8,10 +8,10 @@ from multidict import CIMultiDict
 
 from graphql_prod import HTTPStatusError
 from graphql_prod.errors import NoSchemaError
-from graphql_prod.schema.refusals import Refusal, refusal_of
+from graphql_prod.schema.refusals import IntrospectionRefusal, refusal_of
 
 AUTH = frozenset({"UNAUTHENTICATED"})
-GOOD, NOW, DOWN = Refusal.FOR_GOOD, Refusal.FOR_NOW, None
+GOOD, NOW, DOWN = IntrospectionRefusal.FOR_GOOD, IntrospectionRefusal.FOR_NOW, None
 
 PAGES = {
     **dict.fromkeys((200, 301, 302, 399, 500, 501, 502, 503, 504, 599), DOWN),
@@ -37,7 +37,7 @@ def answer(json: object) -> GraphQLResponse:
 
 
 @pytest.mark.parametrize(("status", "refusal"), PAGES.items())
-def test_pages(status: int, refusal: Refusal | None) -> None:
+def test_pages(status: int, refusal: IntrospectionRefusal | None) -> None:
     """A status without a GraphQL answer counts, whichever the last one known was."""
     error = HTTPStatusError("no", response=answer({}), status=status, headers=CIMultiDict(), retry_after=None)
     for known in (None, 200, 401, 503):
@@ -46,7 +46,9 @@ def test_pages(status: int, refusal: Refusal | None) -> None:
 
 @pytest.mark.parametrize(("code", "refusal"), [("UNAUTHENTICATED", NOW), ("FORBIDDEN", GOOD), (None, GOOD)])
 @pytest.mark.parametrize("status", [400, 403])
-def test_the_code_in_the_body_of_an_error(status: int, code: str | None, refusal: Refusal) -> None:
+def test_the_code_in_the_body_of_an_error(
+    status: int, code: str | None, refusal: IntrospectionRefusal
+) -> None:
     """A status without GraphQL's media type may say with a code that it is the credentials."""
     body = answer({"errors": [{"message": "no", "extensions": {"code": code}}]})
     error = HTTPStatusError("no", response=body, status=status, headers=CIMultiDict(), retry_after=None)
@@ -54,7 +56,7 @@ def test_the_code_in_the_body_of_an_error(status: int, code: str | None, refusal
 
 
 @pytest.mark.parametrize(("status", "code", "refusal"), ANSWERS)
-def test_answers(status: int | None, code: str, refusal: Refusal | None) -> None:
+def test_answers(status: int | None, code: str, refusal: IntrospectionRefusal | None) -> None:
     """A GraphQL answer that makes no schema is a refusal, unless its status or its codes say otherwise."""
     error = NoSchemaError("no")
     error.codes = frozenset({code} if code else ())

@@ -16,7 +16,7 @@ _UNAUTHORIZED = 401
 _MISHAPS = frozenset({"INTERNAL_SERVER_ERROR"})
 
 
-class Refusal(enum.Enum):
+class IntrospectionRefusal(enum.Enum):
     """What a server's refusal is worth."""
 
     FOR_GOOD = "introspection is off"
@@ -24,7 +24,9 @@ class Refusal(enum.Enum):
     FOR_NOW = "the credentials, or a mishap of the server, may be the reason"
 
 
-def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[str]) -> Refusal | None:
+def refusal_of(
+    error: BaseException, status: int | None, auth_codes: frozenset[str]
+) -> IntrospectionRefusal | None:
     """What a failed introspection says about introspection; None if nothing: the server is down.
 
     :param status: of the last answer, or None where a transport hides it.
@@ -34,12 +36,14 @@ def refusal_of(error: BaseException, status: int | None, auth_codes: frozenset[s
         if not 400 <= status < 500 or status in _PASSING:
             return None
         refused = status == _UNAUTHORIZED or has_code(error.response.json, auth_codes)
-        return Refusal.FOR_NOW if refused else Refusal.FOR_GOOD
+        return IntrospectionRefusal.FOR_NOW if refused else IntrospectionRefusal.FOR_GOOD
     if type(error) is GraphQLRequestException and isinstance(error.response.json.get("errors"), list):
-        return Refusal.FOR_NOW  # somebody's transport hides the status: it may be a server that is down
+        return (
+            IntrospectionRefusal.FOR_NOW
+        )  # somebody's transport hides the status: it may be a server that is down
     if not isinstance(error, NoSchemaError) or (status is not None and status >= 500) or status in _PASSING:
         return None
     if error.refused is not None:
-        return Refusal.NOT_TAKEN
+        return IntrospectionRefusal.NOT_TAKEN
     passing = status == _UNAUTHORIZED or error.codes & (_MISHAPS | auth_codes)
-    return Refusal.FOR_NOW if passing else Refusal.FOR_GOOD
+    return IntrospectionRefusal.FOR_NOW if passing else IntrospectionRefusal.FOR_GOOD

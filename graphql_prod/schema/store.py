@@ -22,7 +22,7 @@ from graphql_prod.errors import HTTPStatusError, NoSchemaError, renewed
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
 from graphql_prod.schema import building
-from graphql_prod.schema.refusals import Refusal, refusal_of
+from graphql_prod.schema.refusals import IntrospectionRefusal, refusal_of
 from graphql_prod.schema.single_flight import SingleFlight
 from graphql_prod.schema.validation_cache import ValidationCache
 from graphql_prod.schema.worker import Worker
@@ -83,7 +83,7 @@ class Schemas:
         self._client = client
         self._settings = settings
         self._since: float | None = None
-        self._refused: Refusal | None = None
+        self._refused: IntrospectionRefusal | None = None
         self._untaken: tuple[NoSchemaError, float] | None = None
         """Why the server's schema is not taken, and until when it is not asked for again."""
         self._warned = False
@@ -368,9 +368,9 @@ class Schemas:
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
         self.due = clock.monotonic() + delay
 
-    def _refuse(self, refusal: Refusal, error: Exception, status: int | None) -> None:
+    def _refuse(self, refusal: IntrospectionRefusal, error: Exception, status: int | None) -> None:
         self._refused = refusal
-        if refusal is Refusal.FOR_NOW:
+        if refusal is IntrospectionRefusal.FOR_NOW:
             self._postpone()
         else:
             self.due = math.inf if self.policy.ttl is None else clock.monotonic() + self.policy.ttl
