@@ -33,7 +33,7 @@ REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class CredentialsRefusal:
     """What was refused.
 
     :ivar reasons: hashes; of fields, of a document, or of how a socket was closed.
@@ -45,26 +45,26 @@ class Refusal:
     document: int = 0
 
 
-def of_status(query: str, name: str | None) -> Refusal:
+def of_status(query: str, name: str | None) -> CredentialsRefusal:
     """A request that was refused with 401."""
-    return Refusal("status", frozenset({hash(("status", query, name))}), hash((query, name)))
+    return CredentialsRefusal("status", frozenset({hash(("status", query, name))}), hash((query, name)))
 
 
-def of_socket(*how: object) -> Refusal:
+def of_socket(*how: object) -> CredentialsRefusal:
     """A connection that was refused, or ended, with a close code or a status."""
-    return Refusal("socket", frozenset({hash(("socket", *how))}))
+    return CredentialsRefusal("socket", frozenset({hash(("socket", *how))}))
 
 
-def of_errors(errors: Iterable[dict[str, Any]], query: str, name: str | None) -> Refusal:
+def of_errors(errors: Iterable[dict[str, Any]], query: str, name: str | None) -> CredentialsRefusal:
     """An answer with errors that refuse: single fields, where each of them has a path."""
     fields, document = set(), hash((query, name))
     for error in islice(errors, ERRORS):
         path = error.get("path")
         if not isinstance(path, list) or not path:
-            return Refusal("answer", frozenset({hash(("answer", query, name))}), document)
+            return CredentialsRefusal("answer", frozenset({hash(("answer", query, name))}), document)
         # Without the places in lists: the same field of the next item is refused for the same reason.
         fields.add(hash(("field", *(str(part) for part in path if not isinstance(part, int)))))
-    return Refusal("field", frozenset(fields), document)
+    return CredentialsRefusal("field", frozenset(fields), document)
 
 
 class Renewals:
@@ -118,7 +118,7 @@ class Renewals:
         key = (scope, hash((query, name)))
         _remember(self._answered, key, max(generation, self._answered.get(key, 0)))
 
-    def may_help(self, refusal: Refusal, scope: int | None) -> bool:
+    def may_help(self, refusal: CredentialsRefusal, scope: int | None) -> bool:
         """Whether it is worth asking for a renewal."""
         now, kind = clock.monotonic(), refusal.kind
         if all(self._until.get((scope, reason), now) > now for reason in refusal.reasons):
@@ -129,7 +129,7 @@ class Renewals:
         vain = [until for key, until in self._in_vain.items() if key[:3] == alike]
         return sum(until > now for until in vain) < IN_VAIN
 
-    def did_not_help(self, refusal: Refusal, generation: int, scope: int | None) -> None:
+    def did_not_help(self, refusal: CredentialsRefusal, generation: int, scope: int | None) -> None:
         """What was refused was refused again after a renewal.
 
         :param generation: which renewal it was.
@@ -145,7 +145,7 @@ class Renewals:
         if refusal.kind in WHOLE:
             _remember(self._dead, (scope, refusal.kind), until)
 
-    def _was_answered(self, refusal: Refusal, scope: int | None) -> bool:
+    def _was_answered(self, refusal: CredentialsRefusal, scope: int | None) -> bool:
         return (scope, refusal.document) in self._answered
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod.calls.call import Call
-    from graphql_prod.renewals import Refusal
+    from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.sessions.exchange import Exchange
 
 EXCERPT = 200
@@ -81,7 +81,9 @@ def has_code(json: Any, codes: frozenset[str]) -> bool:
     return any(isinstance(code, str) and code in codes for code in found)
 
 
-def refusal_of(attempt: AttemptOutcome | None, response: StockResponse | None, call: Call) -> Refusal:
+def refusal_of(
+    attempt: AttemptOutcome | None, response: StockResponse | None, call: Call
+) -> CredentialsRefusal:
     """What an answer refuses that is :func:`is_unauthenticated`."""
     request, codes = call.request, call.settings.auth_error_codes
     query, name = ("", None) if request is None else (request.query, request.operationName)

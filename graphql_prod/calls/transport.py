@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.calls.call import Subject
     from graphql_prod.credentials import Credentials, Given
-    from graphql_prod.renewals import Refusal
+    from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.resilience.retry import Budget
     from graphql_prod.sessions.session import Session, Sessions
     from graphql_prod.shutdown.conductor import Lifecycle
@@ -275,7 +275,7 @@ class ProductionTransport(GraphQLTransport):
                 call.watch.retry(attempt, wait)
 
     def _may_renewal_help(
-        self, credentials: Credentials, refusal: Refusal, given: Given, before: Given | None
+        self, credentials: Credentials, refusal: CredentialsRefusal, given: Given, before: Given | None
     ) -> bool:
         """Whether to renew what was refused.
 
