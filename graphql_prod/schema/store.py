@@ -25,7 +25,7 @@ from graphql_prod.schema import building
 from graphql_prod.schema.refusals import IntrospectionRefusal, refusal_of
 from graphql_prod.schema.single_flight import SingleFlight
 from graphql_prod.schema.validation_cache import ValidationCache
-from graphql_prod.schema.worker import Worker
+from graphql_prod.schema.worker import ValidationWorker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -79,7 +79,7 @@ class Schemas:
         self.validates = policy.mode != "off"
         self.known = given
         self.due = math.inf
-        self.worker = Worker()
+        self.worker = ValidationWorker()
         self._client = client
         self._settings = settings
         self._since: float | None = None

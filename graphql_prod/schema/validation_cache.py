@@ -13,7 +13,7 @@ from graphql import GraphQLError, GraphQLSyntaxError, Source, parse, validate
 
 from graphql_prod.errors import renewed
 from graphql_prod.schema.building import fit
-from graphql_prod.schema.worker import Job, Worker
+from graphql_prod.schema.worker import Job, ValidationWorker
 
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
@@ -67,7 +67,7 @@ class ValidationCache:
     out only each other.
     """
 
-    def __init__(self, worker: Worker, host: str) -> None:
+    def __init__(self, worker: ValidationWorker, host: str) -> None:
         self._worker = worker
         self._host = host
         self._fit: GraphQLSchema | None = None

@@ -47,7 +47,7 @@ class Job(Generic[T]):
             self.future.set_result(result)
 
 
-class Worker:
+class ValidationWorker:
     """Runs jobs one after another, in a thread that is there only while there are any.
 
     One thread: several that calculate keep the event loop waiting for the interpreter's lock several times
@@ -133,7 +133,7 @@ class Worker:
             return None
 
 
-_workers: WeakSet[Worker] = WeakSet()
+_workers: WeakSet[ValidationWorker] = WeakSet()
 
 
 def _in_a_child() -> None:
