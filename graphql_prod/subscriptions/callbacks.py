@@ -57,7 +57,7 @@ _NOBODY = CallbackRegistry()
 class ReadThrough(CallbackRegistry):  # type: ignore[misc]  # it ships no types
     """The callbacks of one subscription: its own, and those of the caller's registry, as they are then."""
 
-    def __init__(self, theirs: CallbackRegistry | None, worker: Worker) -> None:
+    def __init__(self, theirs: CallbackRegistry | None, worker: CallbackRunner) -> None:
         super().__init__()
         self._own: CallbackRegistry | None = None
         self._theirs = _NOBODY if theirs is None else theirs
@@ -141,7 +141,7 @@ class Run:
         self.kwargs = kwargs
 
 
-class Worker:
+class CallbackRunner:
     """Runs the callbacks of one subscription, one after another, in the order of their events.
 
     Its task lives while there is something to do. What fails is logged and counted, and ends nothing.

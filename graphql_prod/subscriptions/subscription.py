@@ -14,7 +14,7 @@ from cafeteria.asyncio.callbacks import CallbackRegistry
 
 from graphql_prod.config import host_of, http_url
 from graphql_prod.loops import is_unborn
-from graphql_prod.subscriptions.callbacks import EVENT_NAMES, ReadThrough, Said, Worker
+from graphql_prod.subscriptions.callbacks import EVENT_NAMES, CallbackRunner, ReadThrough, Said
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
 from graphql_prod.subscriptions.subscriber import cut_off, ended_from_outside
 
@@ -111,7 +111,7 @@ class StockTransportAdapter:
         self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._used = False
         self._line: Connection | None = None
-        self.worker = Worker(on_gap, hub.policy.callback_executor, self._count_failure)
+        self.worker = CallbackRunner(on_gap, hub.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None
         self._left: asyncio.Task[Any] | None = None
