@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from chaos import Findings, Lag, SubscriptionContext, World, in_background
+from chaos import Findings, Ground, Lag, World, in_background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("quiet")
 async def test_promises_hold_in_bad_weather() -> None:
     """No mutation twice, no event missing or twice untold, no deadline outlived, nothing kept or growing."""
-    findings, lag, ground = Findings(), Lag(), SubscriptionContext()
+    findings, lag, ground = Findings(), Lag(), Ground()
     at_rest = asyncio.Barrier(2)
     worlds = [World(SEED, backend, findings, lag, at_rest) for backend in ("aiohttp", "httpx")]
     async with in_background(lag.watch(), ground.watch(min(1.0, SECONDS / 50))):

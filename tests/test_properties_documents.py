@@ -26,7 +26,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from graphql_prod.schema.validation_cache import CHARACTERS, DOCUMENTS, LruSegment, ValidationCache
-from graphql_prod.schema.worker import Worker
+from graphql_prod.schema.worker import ValidationWorker
 from graphql_prod.telemetry.documents import sanitized
 from graphql_prod.testing.schema import SDL
 
@@ -244,7 +244,7 @@ def test_verdicts_are_graphql_cores(batch: list[str]) -> None:
     """First from the thread and then from memory: what graphql-core says of a document, word by word."""
 
     async def ask() -> None:
-        memory = ValidationCache(Worker(), "h")
+        memory = ValidationCache(ValidationWorker(), "h")
         for document in batch * 2:
             error: Exception | None = None
             try:
@@ -340,7 +340,7 @@ def test_documents_in_use_outlive_those_seen_once(hot: int, once: int) -> None:
     """Documents that came back are known for good, however many others come once."""
 
     async def use() -> None:
-        memory = ValidationCache(Worker(), "h")
+        memory = ValidationCache(ValidationWorker(), "h")
         used = [f"{{ hello }} # hot {n}" for n in range(hot)]
         for document in used * 2:
             await memory.check(SCHEMA, document)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from graphql_prod import SubscriptionClosedError, SubscriptionPolicy, TransportError
 from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.reconnect import (
+    ReconnectDecision,
     RejectedError,
     SocketClosed,
     UpgradeRefusedError,
-    Verdict,
-    judge,
     loss_of,
+    should_reconnect,
 )
 
 # The contract's, section 5.
@@ -39,11 +39,11 @@ def test_every_close_code(established: bool) -> None:
     fatal = SubscriptionPolicy().fatal_close_codes
     for code in EVERY:
         loss = loss_of(SocketClosed(code))
-        expected = Verdict.FATAL if code in FATAL else Verdict.AGAIN
-        assert judge(loss, fatal, established=established, renewable=False) is expected, code
+        expected = ReconnectDecision.FATAL if code in FATAL else ReconnectDecision.AGAIN
+        assert should_reconnect(loss, fatal, established=established, renewable=False) is expected, code
         if code in CREDENTIALS:
-            expected = Verdict.RENEW
-        assert judge(loss, fatal, established=established, renewable=True) is expected, code
+            expected = ReconnectDecision.RENEW
+        assert should_reconnect(loss, fatal, established=established, renewable=True) is expected, code
 
 
 @given(
@@ -59,8 +59,8 @@ def test_the_table_is_a_setting(
     if listed and code is not None and 1000 <= code <= 4999:
         fatal |= {code}
     codes = SubscriptionPolicy(fatal_close_codes=fatal).fatal_close_codes
-    verdict = judge(loss_of(SocketClosed(code)), codes, established=established, renewable=False)
-    assert verdict is (Verdict.FATAL if code in fatal else Verdict.AGAIN)
+    verdict = should_reconnect(loss_of(SocketClosed(code)), codes, established=established, renewable=False)
+    assert verdict is (ReconnectDecision.FATAL if code in fatal else ReconnectDecision.AGAIN)
 
 
 @given(code=st.none() | st.integers(0, 65535), reason=st.none() | st.text("abc é", max_size=20))

@@ -15,7 +15,7 @@ from subscribing import PROTOCOLS, Backend, Follower, Mode, client_of
 
 from graphql_prod import SubscriptionClosedError
 from graphql_prod.subscriptions.protocol import UnofferedError, dialect_of
-from graphql_prod.subscriptions.reconnect import Verdict, judge, loss_of
+from graphql_prod.subscriptions.reconnect import ReconnectDecision, loss_of, should_reconnect
 from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:
@@ -130,6 +130,9 @@ def test_it_is_no_setting(established: bool) -> None:
     with pytest.raises(UnofferedError) as caught:
         dialect_of("x\x1b[1m", PROTOCOLS)
     loss = loss_of(caught.value)
-    assert judge(loss, frozenset(), established=established, renewable=True) is Verdict.FATAL
+    assert (
+        should_reconnect(loss, frozenset(), established=established, renewable=True)
+        is ReconnectDecision.FATAL
+    )
     assert "\x1b" not in str(loss.error("host", "", established=established))
     assert loss.logged == "chose a WebSocket protocol that was not offered"

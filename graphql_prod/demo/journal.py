@@ -20,7 +20,7 @@ class Failed:
     reason: str
     status: int | None
     reach: str
-    """How far it got: a value of ``SendStatus``; "" for a subscription, which may always be asked for again."""
+    """A value of ``SendStatus``; "" for a subscription, which may always be asked for again."""
     wait: float | None
     """Seconds until the next attempt. None: there is none, the retry budget is spent."""
 
