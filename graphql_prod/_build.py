@@ -16,12 +16,13 @@ from cafeteria.asyncio.callbacks import Callback
 from graphql import GraphQLSyntaxError
 from pydantic import SecretStr
 
-from graphql_prod.config import ProductionConfig, has_credentials, plain, redacted, same_upstream
+from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.documents import kind_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import STOCK_HEADERS, merge, spellings
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
+from graphql_prod.urls import has_credentials, redacted, same_upstream
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport

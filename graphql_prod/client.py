@@ -29,7 +29,7 @@ from graphql_prod.calls.reading import TolerantSerializer
 from graphql_prod.calls.request import prepared
 from graphql_prod.calls.transport import ProductionTransport
 from graphql_prod.calls.unwritable import require_writable
-from graphql_prod.config import ProductionConfig, host_of, http_url, plain, redacted
+from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
@@ -48,6 +48,7 @@ from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
 from graphql_prod.telemetry.observer import Telemetry
+from graphql_prod.urls import host_of, http_url, redacted
 
 if TYPE_CHECKING:
     import os

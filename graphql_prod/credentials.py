@@ -21,9 +21,6 @@ from graphql_prod.renewals import Renewals
 Headers = Mapping[str, str]
 HeadersProvider = Callable[..., Headers | Awaitable[Headers]]
 
-# Apollo's code, and Hasura's.
-AUTH_ERROR_CODES = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
-
 # Of the causes of an exception, so many are looked at.
 _LINKS = 16
 

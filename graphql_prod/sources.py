@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphql_prod.config import ProductionConfig, redacted, same_upstream
+from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.settings.base import Policy
 from graphql_prod.settings.files import check_bounds, read_file, shown
 from graphql_prod.settings.names import is_timeout, preset_of, spelt
 from graphql_prod.settings.variables import PREFIX, Key, Variables, checked_prefix
+from graphql_prod.urls import redacted, same_upstream
 
 logger = logging.getLogger("graphql_prod")
 

@@ -21,8 +21,8 @@ from graphql_prod import (
     SubscriptionPolicy,
     TransportError,
 )
-from graphql_prod.config import redirect_of
 from graphql_prod.testing import Answer, ScriptedServer
+from graphql_prod.urls import redirect_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

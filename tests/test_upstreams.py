@@ -21,8 +21,9 @@ from graphql_prod import (
     TimeoutPolicy,
 )
 from graphql_prod.__main__ import main
-from graphql_prod.config import plain, same_upstream
+from graphql_prod.config import plain
 from graphql_prod.sources import load
+from graphql_prod.urls import same_upstream
 
 if TYPE_CHECKING:
     from pathlib import Path

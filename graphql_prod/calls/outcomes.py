@@ -16,7 +16,6 @@ from graphql_prod.calls.advice import advice_of
 from graphql_prod.calls.reading import flaw_of, read
 from graphql_prod.calls.request_errors import is_request_error
 from graphql_prod.calls.response import GraphQLResponse, answered
-from graphql_prod.config import UNREADABLE, redirect_of, target_of
 from graphql_prod.documents import Operation
 from graphql_prod.errors import (
     HTTPStatusError,
@@ -27,6 +26,7 @@ from graphql_prod.errors import (
 from graphql_prod.headers import copied
 from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, retry_after
 from graphql_prod.texts.quoting import quoted, words_of
+from graphql_prod.urls import UNREADABLE, redirect_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,6 @@ from graphql_prod.calls.outcomes import is_unauthenticated, nothing_ran, of_answ
 from graphql_prod.calls.response import GraphQLResponse, answered
 from graphql_prod.calls.stock_transports import StockExchange, is_stock
 from graphql_prod.calls.unwritable import refuse_unbounded, require_writable, unwritable
-from graphql_prod.config import has_credentials
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.headers import checked, provided
@@ -30,6 +29,7 @@ from graphql_prod.sessions.connector import settled
 from graphql_prod.sessions.exchange import Exchange, shielded
 from graphql_prod.sessions.pool import ConcurrencyLimiter
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
+from graphql_prod.urls import has_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from graphql_prod.cli.source import add_source, client_of, no_warnings
-from graphql_prod.config import host_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.probe import Readiness
+from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
     import argparse

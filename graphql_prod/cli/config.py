@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from graphql_prod.cli.source import add_source, loaded
-from graphql_prod.config import redacted
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.settings.base import Policy
+from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     import argparse

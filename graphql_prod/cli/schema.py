@@ -16,10 +16,10 @@ from graphql import print_schema
 
 from graphql_prod.cli.source import add_source, loaded, no_warnings
 from graphql_prod.client import ProductionClient
-from graphql_prod.config import host_of
 from graphql_prod.schema.building import introspected, no_schema
 from graphql_prod.schema.store import introspection
 from graphql_prod.texts.quoting import quoted
+from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
     import argparse

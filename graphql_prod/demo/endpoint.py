@@ -6,13 +6,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from graphql_prod.config import ProductionConfig, host_of, http_url, redacted
+from graphql_prod.config import ProductionConfig
 from graphql_prod.demo import words
 from graphql_prod.demo.journal import listening
 from graphql_prod.demo.outcome import measured
 from graphql_prod.demo.stage import make
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.resilience.timeouts import INTERACTIVE
+from graphql_prod.urls import host_of, http_url, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from aiographql.client import GraphQLRequestException, GraphQLResponse
 
-from graphql_prod.config import redacted
 from graphql_prod.demo.events import Events
 from graphql_prod.demo.process import Work
 from graphql_prod.errors import HTTPStatusError, InvalidResponseError, RequestTimeoutError
+from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphql_prod import ConfigurationError, ProductionClient, ShutdownCoordinator
-from graphql_prod.config import host_of
+from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,6 @@ import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.calls.call import CURRENT
-from graphql_prod.config import host_of, redacted
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import call_on
 from graphql_prod.resilience.timeouts import TimeoutPolicy
@@ -36,6 +35,7 @@ from graphql_prod.sessions.exchange import (
 from graphql_prod.sessions.pool import ConcurrencyLimiter, DetachedRequests, PoolPolicy
 from graphql_prod.sessions.transport_options import USER_AGENT, environment_proxy
 from graphql_prod.sessions.upgrades import one_attempt
+from graphql_prod.urls import host_of, redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from graphql_prod.config import host_of, redirect_of
 from graphql_prod.errors import ConfigurationError, TransportError
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.byte_clock import tapped_connection
 from graphql_prod.sessions.transport_options import USER_AGENT
+from graphql_prod.urls import host_of, redirect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

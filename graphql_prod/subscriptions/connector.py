@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from graphql_prod.config import has_credentials, host_of, http_url
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
 from graphql_prod.headers import provided
@@ -15,6 +14,7 @@ from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
 from graphql_prod.telemetry.observer import inject
 from graphql_prod.texts.redaction import secrets_of
+from graphql_prod.urls import has_credentials, host_of, http_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from graphql_prod.calls.faults import classify, is_plain
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.calls.response import GraphQLResponse
-from graphql_prod.config import target_of
 from graphql_prod.errors import (
     CallError,
     HTTPStatusError,
@@ -26,6 +25,7 @@ from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, Unof
 from graphql_prod.subscriptions.refusals import DEFAULT, Refusals
 from graphql_prod.subscriptions.send_queue import UnreadError
 from graphql_prod.texts.quoting import quoted
+from graphql_prod.urls import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

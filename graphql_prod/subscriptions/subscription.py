@@ -12,11 +12,11 @@ from aiographql.client import GraphQLSubscription, GraphQLSubscriptionEvent
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import CallbackRegistry
 
-from graphql_prod.config import host_of, http_url
 from graphql_prod.loops import is_unborn
 from graphql_prod.subscriptions.callbacks import EVENT_NAMES, CallbackRunner, ReadThrough, Said
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap, event_of
 from graphql_prod.subscriptions.subscriber import cut_off, ended_from_outside
+from graphql_prod.urls import host_of, http_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrument
 from opentelemetry.metrics import NoOpMeterProvider
 
 from graphql_prod.calls.call import CURRENT
-from graphql_prod.config import redacted
+from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession

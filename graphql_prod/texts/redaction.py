@@ -11,8 +11,8 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from yarl import URL
 
-from graphql_prod.config import redacted
 from graphql_prod.headers import STOCK_HEADERS
+from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
