@@ -1,83 +1,115 @@
-"""What a client is made of and shares with its views; the checks that come before it is made."""
+"""Makes the parts of a client from the bottom up, each complete when it is made.
+
+The only place that sees all of them.
+"""
 
 from __future__ import annotations
 
-import logging
-import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from aiographql.client import GraphQLClientException
-from aiographql.client.subscription import GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
-from aiographql.client.transport import AiohttpTransport, HttpxTransport
-from cafeteria.asyncio.callbacks import Callback
-from graphql import GraphQLSyntaxError
-from pydantic import SecretStr
-
+from graphql_prod.calls.checks import require_agreement
+from graphql_prod.calls.reading import TolerantSerializer
+from graphql_prod.calls.settings import CallSettings, own_settings, settings_of
+from graphql_prod.calls.transport import ProductionTransport
 from graphql_prod.config import ProductionConfig, plain
-from graphql_prod.documents import kind_of
-from graphql_prod.errors import ConfigurationError
-from graphql_prod.headers import STOCK_HEADERS, merge, spellings
-from graphql_prod.schema.policy import SchemaPolicy
+from graphql_prod.credentials import Credentials
+from graphql_prod.headers import STOCK_HEADERS, spellings
+from graphql_prod.health.probe import Probe
+from graphql_prod.registry import Registry
+from graphql_prod.resilience.retry import Backoff, Budget
+from graphql_prod.schema.store import INTROSPECTION, Schemas
+from graphql_prod.sessions.session import Sessions
+from graphql_prod.shutdown.conductor import Conductor
+from graphql_prod.subscriptions.manager import ConnectionManager, SubscriptionContext
+from graphql_prod.telemetry.observer import Telemetry
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
-from graphql_prod.urls import has_credentials, redacted, same_upstream
+from graphql_prod.urls import has_credentials, host_of, http_url
 
 if TYPE_CHECKING:
-    from aiographql.client import GraphQLCodec, GraphQLRequest, GraphQLTransport
+    from collections.abc import Awaitable, Callable
 
-    from graphql_prod.calls.call import CallSettings
-    from graphql_prod.calls.transport import ProductionTransport
-    from graphql_prod.config import OperationPolicy
+    import graphql
+    from aiographql.client import GraphQLCodec, GraphQLResponse, GraphQLTransport
+    from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
+
+    from graphql_prod.credentials import HeadersProvider
     from graphql_prod.resilience.retry import Retry
     from graphql_prod.resilience.timeouts import TimeoutPolicy
-    from graphql_prod.schema.store import Schemas
-    from graphql_prod.sessions.session import Backend, Sessions
-    from graphql_prod.shutdown.conductor import Lifecycle
-    from graphql_prod.subscriptions.manager import ConnectionManager
-
-logger = logging.getLogger("graphql_prod")
-
-Client = TypeVar("Client")
-
-_PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
-_PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)
 
 
-@dataclass
-class Parts:
-    """What a client shares with its views."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The objects that a program gives beside its settings; None where it gives none."""
+
+    session: GraphQLSession | None
+    transport: GraphQLTransport | None
+    subscription_transport: GraphQLSubscriptionTransport | None
+    serializer: GraphQLSerializer | None
+    codec: GraphQLCodec | None
+    schema: graphql.GraphQLSchema | None
+    headers_provider: HeadersProvider | None
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Methods of the client that parts of it call.
+
+    They are looked up when they are called: programs put methods of their own in the place of ours.
+
+    :ivar introspect: ``introspect()``, with headers and with credentials.
+    :ivar ask: a probe's query, under limits of its own.
+    :ivar close: ``close()``.
+    :ivar end: ``close()`` where it is a subclass's own, else ``shutdown()``.
+    """
+
+    introspect: Callable[..., Awaitable[graphql.GraphQLSchema]]
+    ask: Callable[[TimeoutPolicy], Awaitable[GraphQLResponse]]
+    close: Callable[[], Awaitable[object]]
+    end: Callable[[float | None], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a client is made of, and shares with its views.
+
+    :ivar operations: what differs for operations that have settings of their own, by name.
+    :ivar default_headers: what the client sends unless a request says otherwise.
+    :ivar header_names: how the names of these are spelt, by their lower-case form.
+    :ivar url_credentials: whether the endpoint's URL holds credentials.
+    """
 
     config: ProductionConfig
     settings: CallSettings
     sessions: Sessions
-    lifecycle: Lifecycle
+    registry: Registry
+    conductor: Conductor
     transport: ProductionTransport
-    hub: ConnectionManager
-    codec: GraphQLCodec | None
+    connections: ConnectionManager
+    telemetry: Telemetry
     schemas: Schemas
-
-    def __post_init__(self) -> None:
-        self.header_names = spellings([*STOCK_HEADERS, *self.config.headers])
-        self.url_credentials = has_credentials(self.config.endpoint)
-        self.default_headers = {**STOCK_HEADERS, **plain(self.config.headers)}
-        self.operations: dict[str, dict[str, Any]] = {
-            name: _own_settings(policy, self.settings) for name, policy in self.config.operations.items()
-        }
+    probe: Probe
+    serializer: GraphQLSerializer
+    codec: GraphQLCodec | None
+    operations: dict[str, dict[str, Any]]
+    default_headers: dict[str, str]
+    header_names: dict[str, str]
+    url_credentials: bool
 
     def stats(self) -> ClientStats:
-        self.hub.forget_the_dead()
-        budget = self.transport.budget
+        """Counts, now."""
+        connections, budget = self.connections, self.transport.budget
+        connections.forget_the_dead()
         return ClientStats(
-            state=self.lifecycle.state,
-            in_flight=len(self.lifecycle.calls),
-            subscriptions=len(self.hub.readers),
-            sockets=len(self.hub.lines),
-            events=self.hub.events,
-            reconnects=self.hub.reconnects,
-            dropped=self.hub.dropped,
-            callback_failures=self.hub.callback_failures,
+            state=self.registry.state,
+            in_flight=len(self.registry.calls),
+            subscriptions=len(connections.readers),
+            sockets=len(connections.lines),
+            events=connections.events,
+            reconnects=connections.reconnects,
+            dropped=connections.dropped,
+            callback_failures=connections.callback_failures,
             retries=self.transport.retries,
             budget=None if budget is None else budget.balance(),
             budget_rejections=0 if budget is None else budget.rejections,
@@ -85,213 +117,99 @@ class Parts:
             schema_age=self.schemas.age,
         )
 
-    async def release(self) -> None:
+
+def build(
+    endpoint: str, config: ProductionConfig, beneath: Retry | None, given: Given, methods: Methods
+) -> Composition:
+    """All parts of a client. Needs no running event loop, and does no I/O.
+
+    :param beneath: the configuration's own ``retry``, over which the constructor's stands.
+    :raises ConfigurationError: some of it cannot work together.
+    """
+    url = http_url(endpoint)
+    host = host_of(url)
+    sessions = Sessions(url, given.session, config.backend, config.pool, config.wire())
+    require_agreement(given.transport, sessions, config.backend)
+    provider = given.headers_provider
+    settings = CallSettings(
+        config.timeout,
+        Backoff.of(config.retry, beneath),
+        auth_error_codes=config.auth_error_codes,
+        credentials=None if provider is None else Credentials(provider),
+    )
+    budget = settings.schedule.policy.budget
+    headers = plain(config.headers)
+    serializer = given.serializer or TolerantSerializer()
+    registry = Registry(host)
+    telemetry = Telemetry(config.telemetry, sessions, owned=given.session is None and given.transport is None)
+    transport = ProductionTransport(
+        host=host,
+        endpoint=url,
+        settings=settings,
+        sessions=sessions,
+        budget=None if budget is None else Budget(budget),
+        registry=registry,
+        telemetry=telemetry,
+        close=lambda: conductor.close_client(),
+        custom=given.transport,
+        static_headers=headers,
+    )
+    schemas = Schemas(
+        config.schema,
+        registry,
+        settings_of(INTROSPECTION, config, settings),
+        given.schema,
+        fetch=methods.introspect,
+        guard=transport.guard,
+    )
+    context = SubscriptionContext(
+        observer=telemetry,
+        sessions=sessions,
+        wire=sessions.wire,
+        serializer=serializer,
+        static_headers=headers,
+        provider_limit=config.timeout.total,
+        transport=given.subscription_transport,
+        auth_error_codes=config.auth_error_codes,
+    )
+    connections = ConnectionManager(
+        context, config.subscriptions, config.pool.subscriptions, registry.look_again
+    )
+    probe = Probe(config.health, registry, methods.ask)
+
+    async def release() -> None:
         """Close what calls and subscriptions went over."""
-        await self.schemas.close()
+        await schemas.close()
         try:
-            if self.hub.ground.transport is not None and not self.hub.transport_is_the_parents:
-                await self.hub.ground.transport.close()
+            await connections.close_transport()
         finally:
-            await self.transport.release()
+            await transport.release()
 
-
-def settings_of(operation: str, config: ProductionConfig, settings: CallSettings) -> CallSettings:
-    """The settings of an operation that has its own, or these."""
-    policy = config.operations.get(operation)
-    return settings if policy is None else replace(settings, **_own_settings(policy, settings))
-
-
-def twin_of(client: Client) -> Client:
-    """A client with the same attributes, slots among them.
-
-    Not by ``copy``, which asks ``__getstate__``: a subclass may leave out of it what pickles do not carry.
-    """
-    kind = type(client)
-    twin = kind.__new__(kind)
-    twin.__dict__.update(client.__dict__)
-    for each in kind.__mro__:
-        own = each.__dict__.get("__slots__", ())
-        for slot in (own,) if isinstance(own, str) else own:
-            if slot not in ("__dict__", "__weakref__") and hasattr(client, slot):
-                setattr(twin, slot, getattr(client, slot))
-    return twin
-
-
-def viewed(config: ProductionConfig, settings: CallSettings, named: frozenset[str]) -> ProductionConfig:
-    """A client's configuration, with what a view of it has named."""
-    own: dict[str, Any] = {}
-    if "timeout" in named:
-        own["timeout"] = settings.timeout
-    if "schedule" in named:
-        own["retry"] = settings.schedule.retrying if settings.schedule.narrows else settings.schedule.policy
-    if settings.headers:
-        secret = {name: SecretStr(value) for name, value in settings.headers.items()}
-        own["headers"] = merge(config.headers, secret)
-    return config.model_copy(update=own) if own else config
-
-
-def _own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, Any]:
-    """What differs for an operation: what its groups name, over what the client's say."""
-    own: dict[str, Any] = {}
-    if policy.timeout is not None:
-        own["timeout"] = policy.timeout.merged_over(clients.timeout)
-    if policy.retry is not None:
-        own["schedule"] = clients.schedule.with_part(policy.retry)
-    return own
-
-
-def effective(
-    config: ProductionConfig | None,
-    endpoint: str,
-    headers: Any,
-    method: str | None,
-    backend: Backend | None,
-    validate: bool,
-    schema_ttl: float | None,
-    timeout: TimeoutPolicy | float | str | None = None,
-    retry: Retry | None = None,
-) -> ProductionConfig:
-    """The settings with the constructor's arguments over them, checked together.
-
-    Without settings ``validate`` means what it means to the stock client; with them its default leaves the
-    mode to them.
-
-    :raises ConfigurationError: listing every problem.
-    """
-    if config is None:
-        config = ProductionConfig(schema=SchemaPolicy(mode="strict"))
-    if not isinstance(config, ProductionConfig):
-        raise ConfigurationError(
-            f"config must be a ProductionConfig, not {type(config).__name__}; "
-            "settings in other forms go through from_config()"
-        )
-    _warn_of_another_upstream(config, endpoint, headers)
-    named = {key: getattr(config, key) for key in config.model_fields_set}
-    total = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    given = {
-        "endpoint": endpoint,
-        "method": method,
-        "backend": backend,
-        "timeout": {"total": timeout} if total else timeout,
-        "retry": retry,
-    }
-    named.update((key, value) for key, value in given.items() if value is not None)
-    schema: dict[str, Any] = {} if validate else {"mode": "off"}
-    if schema_ttl is not None:
-        schema["ttl"] = None if schema_ttl == math.inf else schema_ttl
-    if schema:
-        own = config.schema
-        named["schema"] = {**{key: getattr(own, key) for key in own.model_fields_set}, **schema}
-    if headers is not None and not (
-        isinstance(headers, Mapping) and all(isinstance(n, str) for n in headers)
-    ):
-        named["headers"] = headers  # refused below, with whatever else is wrong
-    elif config.headers or headers:
-        named["headers"] = merge(config.headers, headers or {})
-    return ProductionConfig(**named)
-
-
-def _warn_of_another_upstream(config: ProductionConfig, endpoint: object, headers: Any) -> None:
-    """Tell of a config whose endpoint is replaced, and whose headers, tls or proxy go to the other one."""
-    if config.endpoint is None or not isinstance(endpoint, str) or same_upstream(config.endpoint, endpoint):
-        return
-    own = {str(name).lower() for name in headers} if isinstance(headers, Mapping) else set()
-    kept = [f"headers.{name}" for name in config.headers if name.lower() not in own]
-    kept += ["tls.cert_file"] * (config.tls.cert_file is not None) + ["proxy"] * (config.proxy is not None)
-    if kept:
-        logger.warning(
-            "the endpoint %s replaces %s of the config, and will be sent what the config says in %s. If that "
-            "is another upstream, give it a config of its own",
-            redacted(endpoint),
-            redacted(config.endpoint),
-            ", ".join(kept),
-            extra={"endpoint": redacted(endpoint)},
-        )
-
-
-def require_callable(**given: object) -> None:
-    for name, value in given.items():
-        if value is not None and not callable(value) and not isinstance(value, Callback):
-            raise ConfigurationError(f"{name} must be a callable, not {type(value).__name__}")
-
-
-def require_protocols(protocols: object) -> tuple[str, ...]:
-    """The WebSocket protocols to offer, in the order of preference.
-
-    :raises ConfigurationError: there is none, or one that we do not speak.
-    """
-    if isinstance(protocols, str):
-        names: tuple[object, ...] = (protocols,)
-    elif isinstance(protocols, Iterable) and not isinstance(protocols, Mapping | bytes):
-        names = tuple(protocols)
-    else:
-        raise ConfigurationError(
-            f"protocols must be a text or several, not {type(protocols).__name__}; {_PROTOCOLS_ALLOWED}"
-        )
-    for name in names:
-        if not isinstance(name, str):
-            raise ConfigurationError(
-                f"protocols must be texts, not {type(name).__name__}; {_PROTOCOLS_ALLOWED}"
-            )
-        if name not in _PROTOCOLS:
-            raise ConfigurationError(f"protocols: {name[:100]!r} is not known; {_PROTOCOLS_ALLOWED}")
-    if not names:
-        raise ConfigurationError(f"protocols must name at least one; {_PROTOCOLS_ALLOWED}")
-    return tuple(dict.fromkeys(cast("tuple[str, ...]", names)))
-
-
-def require_subscription(request: GraphQLRequest) -> None:
-    """Refuse what a reconnect would repeat without being a subscription.
-
-    :raises graphql.GraphQLSyntaxError: it is no document.
-    """
-    # An empty document with extensions is a persisted operation's: only the server knows what it is.
-    if not request.query.strip() and request.extensions:
-        return
-    kind = kind_of(request.query, request.operationName) if request.query.strip() else None
-    if kind is None:
-        raise GraphQLClientException(
-            "Not subscribed: the document does not have exactly one operation that would run. "
-            "Give it one, or name the one that is meant (operation=…)."
-        )
-    if kind != "subscription":
-        raise GraphQLClientException(
-            f"Not subscribed: the document is a {kind}, and a reconnect would send it again. "
-            "Send it with query()."
-        )
-
-
-def refuse_subscription(request: GraphQLRequest, operation: str | None) -> None:
-    """Refuse a subscription where an answer is expected. Called for documents with that word in them.
-
-    :raises GraphQLClientException: the operation that would run is a subscription.
-    """
-    if not re.search(r"\bsubscription\b", request.query):
-        return  # "subscriptionType" and the like
-    try:
-        kind = kind_of(request.query, operation or request.operationName)
-    except (GraphQLSyntaxError, RecursionError):
-        return  # whoever validates it, or the server, has better words
-    if kind == "subscription":
-        error = GraphQLClientException(
-            "Not sent: the document is a subscription, which has many answers or none. "
-            "Subscribe to it with subscribe() or stream()."
-        )
-        vars(error).update(attempts=0, elapsed=0.0, may_have_executed=False)
-        raise error
-
-
-def require_agreement(transport: GraphQLTransport | None, sessions: Sessions, asked: Backend | None) -> None:
-    kinds: dict[type[Any], Backend] = {AiohttpTransport: "aiohttp", HttpxTransport: "httpx"}
-    backend = next((name for kind, name in kinds.items() if isinstance(transport, kind)), None)
-    if backend is None or backend == sessions.backend:
-        return
-    if sessions.given is not None:
-        raise ConfigurationError(
-            f"transport and session contradict each other: the transport is one of {backend}, the session "
-            f"one of {sessions.backend}; leave one of them out"
-        )
-    if asked is not None:
-        raise ConfigurationError(
-            f"transport and backend={asked!r} contradict each other: the transport is one of {backend}"
-        )
+    conductor = Conductor(
+        registry,
+        connections=connections,
+        drained=(probe, schemas),
+        release=release,
+        closing=methods.close,
+        ending=methods.end,
+        detached=sessions.abandoned.tasks,
+        deadline=config.shutdown.deadline,
+    )
+    return Composition(
+        config=config.model_copy(update={"backend": sessions.backend}),
+        settings=settings,
+        sessions=sessions,
+        registry=registry,
+        conductor=conductor,
+        transport=transport,
+        connections=connections,
+        telemetry=telemetry,
+        schemas=schemas,
+        probe=probe,
+        serializer=serializer,
+        codec=given.codec,
+        operations={name: own_settings(policy, settings) for name, policy in config.operations.items()},
+        default_headers={**STOCK_HEADERS, **headers},
+        header_names=spellings([*STOCK_HEADERS, *config.headers]),
+        url_credentials=has_credentials(config.endpoint),
+    )

@@ -12,43 +12,35 @@ from aiographql.client.subscription import (
     GRAPHQL_WS_PROTOCOL,
 )
 
-from graphql_prod._build import (
-    Parts,
-    effective,
+from graphql_prod._build import Given, Methods, build
+from graphql_prod.calls.call import Group
+from graphql_prod.calls.checks import (
     refuse_subscription,
-    require_agreement,
     require_callable,
     require_protocols,
     require_subscription,
-    settings_of,
-    twin_of,
-    viewed,
 )
-from graphql_prod.calls.call import CallSettings, Group
-from graphql_prod.calls.reading import TolerantSerializer
 from graphql_prod.calls.request import prepared
-from graphql_prod.calls.transport import ProductionTransport
+from graphql_prod.calls.settings import CallSettings, twin_of, viewed
 from graphql_prod.calls.unwritable import require_writable
 from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.headers import checked as checked_headers
-from graphql_prod.health.probe import QUERY, Probe
-from graphql_prod.resilience.retry import Backoff, Budget, Retry, RetryPolicy
+from graphql_prod.health.probe import QUERY
+from graphql_prod.resilience.retry import Backoff, Retry, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, override
-from graphql_prod.schema.store import INTROSPECTION, Schemas, introspection
-from graphql_prod.sessions.session import Sessions
+from graphql_prod.schema.store import INTROSPECTION, introspection
+from graphql_prod.settings.arguments import effective
 from graphql_prod.settings.variables import PREFIX
-from graphql_prod.shutdown.conductor import Lifecycle
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
-from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest, SubscriptionContext
+from graphql_prod.subscriptions.manager import SubscribeRequest
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
-from graphql_prod.telemetry.observer import Telemetry
-from graphql_prod.urls import host_of, http_url, redacted
+from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     import os
@@ -68,10 +60,11 @@ if TYPE_CHECKING:
     from cafeteria.asyncio.callbacks import CallbackType
 
     from graphql_prod.calls.response import GraphQLResponse
+    from graphql_prod.calls.transport import ProductionTransport
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.health.probe import Readiness
+    from graphql_prod.registry import State
     from graphql_prod.sessions.session import Backend
-    from graphql_prod.shutdown.conductor import State
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.subscriptions.events import SubscriptionGap
@@ -122,62 +115,19 @@ class ProductionClient(GraphQLClient):
     ) -> None:
         beneath = getattr(config, "retry", None)
         config = effective(config, endpoint, headers, method, backend, validate, schema_ttl, timeout, retry)
-        url = http_url(endpoint)
-        sessions = Sessions(url, session, config.backend, config.pool, config.wire())
-        require_agreement(transport, sessions, config.backend)
-        serializer = serializer or TolerantSerializer()
-        lifecycle = Lifecycle(host_of(url), config.shutdown.deadline)
-        self._prod_settings = CallSettings(
-            config.timeout,
-            Backoff.of(config.retry, beneath),
-            auth_error_codes=config.auth_error_codes,
-            credentials=None if headers_provider is None else Credentials(headers_provider),
-        )
-        budget = self._prod_settings.schedule.policy.budget
-        observer = Telemetry(config.telemetry, sessions, owned=session is None and transport is None)
-        ground = SubscriptionContext(
-            observer=observer,
-            sessions=sessions,
-            wire=sessions.wire,
-            serializer=serializer,
-            static_headers=plain(config.headers),
-            provider_limit=config.timeout.total,
-            transport=subscription_transport,
-            auth_error_codes=config.auth_error_codes,
-        )
-        hub = ConnectionManager(ground, config.subscriptions, config.pool.subscriptions, lifecycle.look_again)
-        self._prod = Parts(
-            config=config.model_copy(update={"backend": sessions.backend}),
-            settings=self._prod_settings,
-            sessions=sessions,
-            lifecycle=lifecycle,
-            transport=ProductionTransport(
-                host=host_of(url),
-                endpoint=url,
-                settings=self._prod_settings,
-                sessions=sessions,
-                budget=None if budget is None else Budget(budget),
-                lifecycle=lifecycle,
-                custom=transport,
-                static_headers=plain(config.headers),
-            ),
-            hub=hub,
-            codec=codec,
-            schemas=Schemas(
-                config.schema, lifecycle, settings_of(INTROSPECTION, config, self._prod_settings), schema
+        self._prod = build(
+            endpoint,
+            config,
+            beneath,
+            Given(session, transport, subscription_transport, serializer, codec, schema, headers_provider),
+            Methods(
+                introspect=lambda headers, credentials: self._with(credentials).introspect(headers=headers),
+                ask=self._probed,
+                close=lambda: self.close(),
+                end=self._prod_end,
             ),
         )
-        lifecycle.abandoned = sessions.abandoned.tasks
-        lifecycle.release = self._prod.release
-        # Looked up when it is needed: programs put methods of their own in the place of ours.
-        lifecycle.closing, lifecycle.ending = lambda: self.close(), self._prod_end
-        lifecycle.hub = hub
-        self._prod.transport.observer = observer
-        lifecycle.probe = Probe(config.health, lifecycle, self._probed)
-        lifecycle.schemas = schemas = self._prod.schemas
-        # Looked up when it is needed: programs put methods of their own in the place of ours.
-        schemas.fetch = lambda headers, credentials: self._with(credentials).introspect(headers=headers)
-        schemas.guard = self._prod.transport.guard
+        self._prod_settings = self._prod.settings
         self._prod_named: frozenset[str] = frozenset()
         super().__init__(
             endpoint,
@@ -185,7 +135,7 @@ class ProductionClient(GraphQLClient):
             method=config.method,
             schema=schema,
             validate=validate,
-            serializer=serializer,
+            serializer=self._prod.serializer,
             codec=codec,
             transport=self._prod.transport,
             subscription_transport=subscription_transport,
@@ -269,7 +219,7 @@ class ProductionClient(GraphQLClient):
     @property
     def state(self) -> State:
         """``"open"``, ``"draining"``, ``"closing"`` or ``"closed"``."""
-        return self._prod.lifecycle.state
+        return self._prod.registry.state
 
     def stats(self) -> ClientStats:
         """Counts of this client and its views, now. Costs a few microseconds; no I/O."""
@@ -407,7 +357,7 @@ class ProductionClient(GraphQLClient):
         settings = self._prod_settings
         if self._prod.operations:
             settings = self._settings_of(request, operation)
-        with Group(settings, self._prod.lifecycle):
+        with Group(settings, self._prod.registry):
             return await super().query_data_as(
                 request,
                 result_type,
@@ -437,7 +387,7 @@ class ProductionClient(GraphQLClient):
             failure = error
             raise
         finally:
-            self._prod.hub.ground.observer.introspected(failure)
+            self._prod.telemetry.introspected(failure)
 
     async def get_schema(
         self, refresh: bool = False, headers: dict[str, str] | None = None
@@ -544,7 +494,7 @@ class ProductionClient(GraphQLClient):
             resume,
         )
         subscription = await subscribed(
-            self._prod.hub, wish, callbacks, on_data, on_error, on_gap, self._prod.lifecycle.admit
+            self._prod.connections, wish, callbacks, on_data, on_error, on_gap, self._prod.registry.admit
         )
         if wait:
             await ended(subscription)
@@ -614,7 +564,7 @@ class ProductionClient(GraphQLClient):
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
         return EventStream(
-            self._prod.hub,
+            self._prod.connections,
             lambda: self._wished(
                 request,
                 headers,
@@ -645,7 +595,7 @@ class ProductionClient(GraphQLClient):
     ) -> SubscribeRequest:
         """What is asked for, checked: a subscription that fits the schema."""
         prod = self._prod
-        prod.lifecycle.admit()
+        prod.registry.admit()
         require_callable(resume=resume)
         offered = require_protocols(protocols)
         request = self._prepared(request, headers)
@@ -657,17 +607,17 @@ class ProductionClient(GraphQLClient):
                 request, operation=request.operationName, variables=request.codec.encode(request.variables)
             )
         require_subscription(request)
-        require_writable(request, prod.hub.ground.serializer, prod.transport.host)
-        with Group(self._settings_of(request, None), self._prod.lifecycle):
+        require_writable(request, prod.serializer, prod.transport.host)
+        with Group(self._settings_of(request, None), self._prod.registry):
             await self.validate(request)
-        prod.lifecycle.admit()  # it may have begun to close meanwhile
+        prod.registry.admit()  # it may have begun to close meanwhile
         return SubscribeRequest(
             endpoint=self.endpoint,
             request=request,
             protocols=offered,
             payload=checked(payload),
             session=session,
-            transport=transport or prod.hub.ground.transport,
+            transport=transport or prod.connections.transport,
             resume=resume,
             credentials=self._prod_settings.credentials,
         )
@@ -682,7 +632,7 @@ class ProductionClient(GraphQLClient):
         :param timeout: seconds to wait for the answer; None means the 2 s of ``PROBE``.
         :raises ConfigurationError: ``timeout`` is no number over 0.
         """
-        return await self._prod.lifecycle.probe.ready(timeout)
+        return await self._prod.probe.ready(timeout)
 
     def alive(self) -> bool:
         """Liveness: True until the client is closed. Never touches the network.
@@ -705,7 +655,7 @@ class ProductionClient(GraphQLClient):
         :param deadline: seconds; 0 cuts at once. None means ``shutdown.deadline`` (25 s by default).
         :raises ConfigurationError: ``deadline`` is no number.
         """
-        return await self._prod.lifecycle.shutdown(deadline)
+        return await self._prod.conductor.shutdown(deadline)
 
     async def close(self) -> None:
         """:meth:`shutdown` without the report; what closing a transport of yours raises comes out.
@@ -713,7 +663,7 @@ class ProductionClient(GraphQLClient):
         Leaving ``async with`` and ``transport.close()`` call it, a subclass's own too. Signals and a
         :class:`ShutdownCoordinator` call a subclass's own, else :meth:`shutdown`.
         """
-        await self._prod.lifecycle.close(self.shutdown)
+        await self._prod.conductor.close(self.shutdown)
 
     @overload
     def on_shutdown(self, hook: Hook, *, phase: HookPhase = "before") -> Hook: ...
@@ -732,7 +682,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: it is not callable, or there is no such phase.
         :raises ClientClosedError: that phase is past.
         """
-        return self._prod.lifecycle.hooks.registered(hook, phase)
+        return self._prod.conductor.hooks.registered(hook, phase)
 
     def install_signal_handlers(self, signals: Iterable[int] = SIGNALS) -> None:
         """Have SIGTERM and SIGINT begin the shutdown, and the second of them cut it short.
@@ -746,15 +696,15 @@ class ProductionClient(GraphQLClient):
         :raises RuntimeError: no event loop is running.
         :raises ClientClosedError: the client is closed; a signal would do nothing.
         """
-        self._prod.lifecycle.install(signals)
+        self._prod.conductor.install(signals)
 
     async def __aenter__(self) -> Self:
-        self._prod.lifecycle.admit()
+        self._prod.registry.admit()
         return self
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None:
-            self._prod.lifecycle.limit(0.0)
+            self._prod.conductor.limit(0.0)
         await self.close()
 
     def __repr__(self) -> str:
@@ -770,7 +720,7 @@ class ProductionClient(GraphQLClient):
         if "close" in self.__dict__ or type(self).close is not _CLOSE:
             await self.close()
         else:
-            with self._prod.lifecycle.inside("shutdown"):
+            with self._prod.conductor.inside("shutdown"):
                 await self.shutdown(deadline)
 
     def _with(self, credentials: Credentials | None) -> Self:

@@ -19,8 +19,9 @@ from graphql_prod import (
     TimeoutPolicy,
     TransportError,
 )
-from graphql_prod.calls.call import Call, CallSettings
+from graphql_prod.calls.call import Call
 from graphql_prod.calls.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
+from graphql_prod.calls.settings import CallSettings
 from graphql_prod.resilience.retry import AttemptOutcome, Backoff, SendStatus
 from graphql_prod.sessions.exchange import Exchange
 

@@ -27,7 +27,8 @@ from graphql_prod import (
     TransportError,
     clock,
 )
-from graphql_prod.calls.call import Call, CallSettings
+from graphql_prod.calls.call import Call
+from graphql_prod.calls.settings import CallSettings
 from graphql_prod.resilience.retry import (
     AttemptOutcome,
     Backoff,

@@ -4,112 +4,94 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from graphql_prod import clock
+from graphql_prod.calls.settings import CallSettings
 from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
+from graphql_prod.registry import ASKING, Asker, RegisteredCall, call_of
 from graphql_prod.resilience.retry import Backoff, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aiographql.client import GraphQLRequest
     from aiographql.client.transport import GraphQLSession
 
-    from graphql_prod.credentials import Credentials
+    from graphql_prod.registry import Registry
     from graphql_prod.sessions.exchange import Exchange
-    from graphql_prod.shutdown.conductor import Lifecycle
     from graphql_prod.telemetry.observer import OperationSpan
 
     Subject = tuple[GraphQLRequest, str | None, GraphQLSession | None]
     """What will be sent, and the operation's name and the session, if they are given beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallSettings:
-    """What a call goes by: the client's settings, or those of a view made by ``with_options``."""
-
-    timeout: TimeoutPolicy
-    schedule: Backoff
-    idempotent: bool | None = None
-    """Whether mutations are; None leaves it to the policy."""
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
-    validate: bool | None = None
-    auth_error_codes: frozenset[str] = frozenset()
-    credentials: Credentials | None = None
-    probe: bool = False
-    """Whether it looks into readiness, and so waits for no slot of ours: that says nothing of the server."""
-
-
-class Call:
-    """State of one call; ``CURRENT`` holds the one that a task is in."""
+class Call(RegisteredCall):
+    """State of one call; the registry knows which one is asking."""
 
     __slots__ = (
-        "attempts",
+        "activity",
         "closing",
-        "doing",
-        "done",
-        "exchange",
         "executed",
-        "fate",
+        "is_wrapper",
         "last_error",
         "limit",
         "owner",
-        "parent",
-        "parts",
+        "reported_error",
         "request",
         "sent",
         "settings",
-        "silent",
         "started",
         "status",
         "subject",
-        "task",
-        "told",
         "watch",
     )
+
+    parent: Call | None
+    exchange: Exchange | None
 
     def __init__(
         self,
         settings: CallSettings,
-        parent: Call | None,
-        owner: Lifecycle | None = None,
+        outer: Asker | None,
+        owner: Registry | None = None,
         *,
-        silent: bool = False,
+        internal: bool = False,
     ) -> None:
         self.settings = settings
+        parent = outer if outer is None or isinstance(outer, Call) else _call_around(outer)
+        if parent is not None and parent.done:
+            parent = None
+        while outer is not None and outer.done:
+            outer = outer.outer  # what is over is not kept by what it has begun
+        self.outer = outer
         self.parent = parent
         self.started = clock.monotonic()
         self.owner = owner
         """Whose call it is: one client may be used inside a call of another."""
-        self.silent: bool = silent or (parent is not None and parent.silent and parent.owner is owner)
-        """True for what the client does for itself: not counted nor waited for, and limited as a whole."""
-        self.limit = asyncio.timeout(None if self.silent else settings.timeout.total)
+        self.internal = internal or (parent is not None and parent.internal and parent.owner is owner)
+        self.limit = asyncio.timeout(None if self.internal else settings.timeout.total)
         self.task = asyncio.current_task()
         self.attempts = 0
         self.subject: Subject | None = None
         self.request: GraphQLRequest | None = None
-        self.exchange: Exchange | None = None
+        self.exchange = None
         self.sent = False
         self.executed = False
         """True when a part of this call was a mutation that the server may have seen."""
         self.last_error: Exception | None = None
-        self.told: Exception | None = None
+        self.reported_error: Exception | None = None
+        """What a part of this call has put its own facts on."""
         self.closing = False
-        self.fate: Literal["own", "cancelled", "cut"] = "own"
-        """How it ended: by itself, by its caller's cancel, or cut at the end of the client."""
-        self.doing = ""
+        self.outcome = "own"
+        self.activity = ""
         """What it was about when it was stopped, for an error's text."""
         self.done = False
         self.watch: OperationSpan | None = None
         self.status: int | None = None
         """Of the last answer that was no clean one."""
-        self.parts = False
+        self.is_wrapper = False
         """True for a call whose facts are those of the last query that is a part of it."""
 
     @property
@@ -141,12 +123,14 @@ class Call:
     @property
     def remaining(self) -> float:
         """Seconds left, of the nearest deadline of this call and those it is part of."""
-        ends = [end for call in self.lineage() if (end := call.limit.when()) is not None]
-        return min(ends, default=float("inf")) - asyncio.get_running_loop().time()
-
-    def lineage(self) -> list[Call]:
-        """This call and those it is part of (a query that needs an introspection first)."""
-        return [self] if self.parent is None else [self, *self.parent.lineage()]
+        nearest, call = float("inf"), self
+        while True:
+            end = call.limit.when()
+            if end is not None and end < nearest:
+                nearest = end
+            if call.parent is None:
+                return nearest - asyncio.get_running_loop().time()
+            call = call.parent
 
     def failed(self, error: Exception | None, wait: float = 0.0) -> None:
         """Remember the failure of an attempt, for whoever has to say why the time ran out.
@@ -157,14 +141,14 @@ class Call:
         if self.parent is not None:
             self.parent.failed(error, wait)
 
-    def absorb(self, part: Call) -> None:
+    def adopt_facts(self, part: Call) -> None:
         """Take over the facts of a query that is a part of this call."""
-        if self.parts:
+        if self.is_wrapper:
             self.executed = self.executed or part.may_have_executed
             self.request, self.attempts, self.sent = part.request, part.attempts, part.reached
             self.status = part.status
 
-    def let_go(self) -> None:
+    def release_references(self) -> None:
         """Forget what an ended call has no use for.
 
         Handles of the connection keep a call's context. They shall not keep its answer too, which is in the
@@ -176,34 +160,34 @@ class Call:
         if self.settings.credentials is not None:
             self.settings = _SPENT
 
-    def tell(self, error: Exception) -> None:
-        """Put the facts on the error that ends this call; what a part of it has told stays."""
+    def annotate(self, error: Exception) -> None:
+        """Put the facts on the error that ends this call; what a part of it has put there stays."""
         facts: dict[str, object] = {"elapsed": self.elapsed}
-        if self.told is not error:
+        if self.reported_error is not error:
             facts |= {"attempts": self.attempts, "may_have_executed": self.may_have_executed}
         elif self.executed:
             facts["may_have_executed"] = True
         if self.parent is not None:
-            self.parent.told = error
+            self.parent.reported_error = error
         for name, value in facts.items():
             with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
                 setattr(error, name, value)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the call now; it raises ClientClosedError. From any thread."""
         if self.task is not None:
-            call_on(self.task.get_loop(), self._cut)
+            call_on(self.task.get_loop(), self._abort)
 
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         if not self.done and not self.limit.expired():
             self.closing = True
             with contextlib.suppress(RuntimeError):  # its time runs out at this moment
                 self.limit.reschedule(asyncio.get_running_loop().time())
 
     def overdue(self, host: str) -> RequestTimeoutError | ClientClosedError:
-        """The error of a call whose total ran out, or which was cut."""
+        """The error of a call whose total ran out, or which was aborted."""
         if self.closing:
-            self.fate = "cut"
+            self.outcome = "aborted"
             return ClientClosedError(
                 f"The client was closed while a call to {host} was under way, {self.spent}. "
                 f"{self.consequence}"
@@ -223,7 +207,7 @@ class Call:
     def spent(self) -> str:
         """Attempts and time so far, for an error's text."""
         plural = "" if self.attempts == 1 else "s"
-        return f"after {self.attempts} attempt{plural} in {self.elapsed:.2f} s{self.doing}"
+        return f"after {self.attempts} attempt{plural} in {self.elapsed:.2f} s{self.activity}"
 
     @property
     def consequence(self) -> str:
@@ -250,25 +234,34 @@ class Call:
 _OVER = asyncio.timeout_at(None)
 _SPENT = CallSettings(TimeoutPolicy(), Backoff.of(RetryPolicy()))
 
-CURRENT: ContextVar[Call | None] = ContextVar("graphql_prod_call", default=None)
+
+def _call_around(asker: Asker) -> Call | None:
+    call = call_of(asker)
+    assert call is None or isinstance(call, Call)  # noqa: S101 -- there is no other kind
+    return call
+
+
+def current() -> Call | None:
+    """The call that is asking; None outside of calls."""
+    asker = ASKING.get()
+    return asker if asker is None or isinstance(asker, Call) else _call_around(asker)
 
 
 class Group:
     """A call that is made of one query and work of its own around it (decoding)."""
 
-    def __init__(self, settings: CallSettings, owner: Lifecycle) -> None:
-        parent = CURRENT.get()
-        self._call = Call(settings, None if parent is None or parent.done else parent, owner)
-        self._call.parts = True
+    def __init__(self, settings: CallSettings, owner: Registry) -> None:
+        self._call = Call(settings, ASKING.get(), owner)
+        self._call.is_wrapper = True
 
     def __enter__(self) -> None:
-        self._token = CURRENT.set(self._call)
+        self._token = ASKING.set(self._call)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._call.done = True
-        CURRENT.reset(self._token)
+        ASKING.reset(self._token)
         if isinstance(error, Exception):
-            self._call.tell(error)
+            self._call.annotate(error)
         if self._call.parent is not None:
-            self._call.parent.absorb(self._call)
-        self._call.let_go()
+            self._call.parent.adopt_facts(self._call)
+        self._call.release_references()

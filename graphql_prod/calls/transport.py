@@ -13,7 +13,7 @@ from aiographql.client import GraphQLClientException, GraphQLTransport
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.calls.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
-from graphql_prod.calls.call import CURRENT, Call, CallSettings
+from graphql_prod.calls.call import Call, current
 from graphql_prod.calls.get_requests import as_get, params_of, query_of
 from graphql_prod.calls.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
 from graphql_prod.calls.response import GraphQLResponse, answered
@@ -22,6 +22,7 @@ from graphql_prod.calls.unwritable import refuse_unbounded, require_writable, un
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
 from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.headers import checked, provided
+from graphql_prod.registry import ASKING
 from graphql_prod.renewals import FRESH
 from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, should_retry
 from graphql_prod.runtime import forks
@@ -41,11 +42,12 @@ if TYPE_CHECKING:
     from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.calls.call import Subject
+    from graphql_prod.calls.settings import CallSettings
     from graphql_prod.credentials import Credentials, Given
+    from graphql_prod.registry import Asker, Registry
     from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.resilience.retry import Budget
     from graphql_prod.sessions.session import Session, Sessions
-    from graphql_prod.shutdown.conductor import Lifecycle
     from graphql_prod.telemetry.observer import Telemetry
 
 logger = logging.getLogger("graphql_prod")
@@ -66,7 +68,9 @@ class ProductionTransport(GraphQLTransport):
         settings: CallSettings,
         sessions: Sessions,
         budget: Budget | None,
-        lifecycle: Lifecycle,
+        registry: Registry,
+        close: Callable[[], Awaitable[None]],
+        telemetry: Telemetry,
         custom: GraphQLTransport | None = None,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -77,8 +81,9 @@ class ProductionTransport(GraphQLTransport):
         self._settings = settings
         self._sessions = sessions
         self.budget = budget
-        self.observer: Telemetry | None = None
-        self._lifecycle = lifecycle
+        self._telemetry = telemetry
+        self._registry = registry
+        self._close = close
         self._custom = custom
         self._static_headers = static_headers or {}
         self._custom_used = False
@@ -98,7 +103,8 @@ class ProductionTransport(GraphQLTransport):
         **kwargs: Any,
     ) -> GraphQLResponse:
         """Execute a request, as the stock transports do, hardened like :meth:`ProductionClient.query`."""
-        call = CURRENT.get()
+        asker = ASKING.get()
+        call = asker if isinstance(asker, Call) else current()
         if call is None or call.done or call.request is not None:
             given = checked(request.headers, "headers of the request", taken=self._url_credentials)
             if given is not request.headers:
@@ -129,7 +135,7 @@ class ProductionTransport(GraphQLTransport):
 
     async def close(self) -> None:
         """Close the client that this transport belongs to."""
-        await self._lifecycle.close_client()
+        await self._close()
 
     async def release(self) -> None:
         """Close what calls went over: a custom transport, which knows what it owns, and our sessions."""
@@ -153,45 +159,44 @@ class ProductionTransport(GraphQLTransport):
         :param subject: for whoever watches: what will be sent, the operation's name and the session, if
             they are given beside it.
         """
-        parent = CURRENT.get()
-        call = Call(settings, None if parent is None or parent.done else parent, self._lifecycle)
+        call = Call(settings, ASKING.get(), self._registry)
         call.subject = subject
         token = None
-        if self.observer is not None and subject is not None:
-            call.watch = self.observer.call(call, *subject)
+        if subject is not None:
+            call.watch = self._telemetry.call(call, *subject)
         failure: BaseException | None = None
         answer: T | None = None
         try:
-            self._lifecycle.enter(call)
-            token = CURRENT.set(call)
+            self._registry.register(call)
+            token = ASKING.set(call)
             if self.budget is not None and subject is not None:
                 self.budget.deposit(call.started)
             async with call.limit:
                 answer = await operation(*args, **kwargs)
                 return answer
         except asyncio.CancelledError as error:
-            call.fate, failure = "cancelled", error
+            call.outcome, failure = "cancelled", error
             raise
         except Exception as error:
             # The limit's own exception is a bare TimeoutError; all others have been translated by now.
             expired = type(error) is TimeoutError and call.limit.expired()
             failure = call.overdue(self.host) if expired else error
-            call.tell(failure)
+            call.annotate(failure)
             if failure is error:
                 raise
             raise failure from call.last_error or error
         finally:
             call.done = True
-            self._lifecycle.leave(call)
+            self._registry.unregister(call)
             if token is not None:
                 _reset(token)
             if call.parent is not None:
-                call.parent.absorb(call)
-            call.let_go()
+                call.parent.adopt_facts(call)
+            call.release_references()
             if call.watch is not None:
                 call.watch.end(failure, answer)
             # The traceback of the error holds this frame: without this they would be a circle.
-            failure = call.last_error = call.told = None
+            failure = call.last_error = call.reported_error = None
 
     def _refuse_changes(self, call: Call, request: GraphQLRequest) -> None:
         # An empty document is a persisted operation's: only the server knows what it is.
@@ -327,7 +332,7 @@ class ProductionTransport(GraphQLTransport):
 
     def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
         """What must not be seen in a cause; asked for when something has failed."""
-        call = CURRENT.get()
+        call = current()
         asked = None if call is None else call.request or (call.subject and call.subject[0])
         headers = [each.headers for each in (request, asked) if each is not None]
         if call is not None:
@@ -458,7 +463,7 @@ class ProductionTransport(GraphQLTransport):
             wait,
             extra=_facts(self.host, call, attempt) | {"wait": wait},
         )
-        if await self._lifecycle.pause(wait):
+        if await self._registry.pause(wait):
             return True
         explain(attempt, CLOSING, "Not tried again: the client is closing.")
         return False
@@ -471,9 +476,9 @@ def _tell_answered(call: Call, credentials: Credentials, given: Given) -> None:
         credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
 
 
-def _reset(token: Token[Call | None]) -> None:
+def _reset(token: Token[Asker | None]) -> None:
     try:
-        CURRENT.reset(token)
+        ASKING.reset(token)
     except ValueError:  # what was left of a loop is collected, in a context of somebody else's
         return
 

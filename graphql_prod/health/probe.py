@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from aiographql.client import GraphQLRequestException
 
 from graphql_prod import clock
-from graphql_prod.calls.call import CURRENT
 from graphql_prod.calls.reasons import what_failed
 from graphql_prod.errors import ConfigurationError, HTTPStatusError, TransportError
 from graphql_prod.loops import call_on
+from graphql_prod.registry import leave_calls
 from graphql_prod.resilience.timeouts import PROBE, TimeoutPolicy, override
 from graphql_prod.runtime import forks
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLResponse
 
     from graphql_prod.health.policy import HealthPolicy
-    from graphql_prod.shutdown.conductor import Lifecycle
+    from graphql_prod.registry import Registry
 
     Ask = Callable[[TimeoutPolicy], Awaitable[GraphQLResponse]]
 
@@ -60,9 +60,9 @@ class Probe:
     go faster than the server answers shall not send one each.
     """
 
-    def __init__(self, policy: HealthPolicy, client: Lifecycle, ask: Ask) -> None:
+    def __init__(self, policy: HealthPolicy, registry: Registry, ask: Ask) -> None:
         self._policy = policy
-        self._client = client
+        self._registry = registry
         self._ask = ask
         self._flights: dict[asyncio.AbstractEventLoop, asyncio.Task[Readiness]] = {}
         self._asked = -math.inf
@@ -93,9 +93,9 @@ class Probe:
         if not self._is_open():
             return self._draining()
         if flight.cancelled():
-            return Readiness(False, f"the query to {self._client.host} was cancelled", kind="cancelled")
+            return Readiness(False, f"the query to {self._registry.host} was cancelled", kind="cancelled")
         if not flight.done():
-            reason = f"{self._client.host} gave no answer within {limits.total:g} s"
+            reason = f"{self._registry.host} gave no answer within {limits.total:g} s"
             return Readiness(False, reason, limits.total, "timeout")
         return flight.result()
 
@@ -105,18 +105,18 @@ class Probe:
             call_on(loop, flight.cancel)
 
     def _is_open(self) -> bool:
-        return self._client.state == "open"
+        return self._registry.state == "open"
 
     def _draining(self) -> Readiness:
         return Readiness(
-            False, f"the client for {self._client.host} is {self._client.state}", kind="draining"
+            False, f"the client for {self._registry.host} is {self._registry.state}", kind="draining"
         )
 
     def _start(self, limits: TimeoutPolicy) -> asyncio.Task[Readiness]:
         if limits.total is None or limits.total < (PROBE.total or 0.0):
             limits = PROBE  # whoever joins may have more time than the one who began it
         context = contextvars.copy_context()
-        context.run(CURRENT.set, None)
+        leave_calls(context)
         self._asked, self._last = clock.monotonic(), None
         loop = asyncio.get_running_loop()
         flight = self._flights[loop] = asyncio.create_task(self._fly(limits), context=context)
@@ -133,11 +133,11 @@ class Probe:
         try:
             response = await self._ask(limits)
         except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
-            reason: str | None = what_failed(error, self._client.host)
+            reason: str | None = what_failed(error, self._registry.host)
             kind = _kind_of(error)
         else:
             reason = (
-                f"{self._client.host} answered with GraphQL errors" if response.json.get("errors") else None
+                f"{self._registry.host} answered with GraphQL errors" if response.json.get("errors") else None
             )
             kind = None if reason is None else "errors"
         return Readiness(reason is None, reason, clock.monotonic() - started, kind)

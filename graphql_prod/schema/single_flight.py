@@ -6,17 +6,18 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING
 
-from graphql_prod.calls.call import CURRENT, Call
+from graphql_prod.calls.call import Call
 from graphql_prod.errors import ClientClosedError, renewed
+from graphql_prod.registry import ASKING
 from graphql_prod.schema.building import of_introspection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from graphql_prod.calls.call import CallSettings
+    from graphql_prod.calls.settings import CallSettings
     from graphql_prod.credentials import Credentials
+    from graphql_prod.registry import Registry
     from graphql_prod.schema.building import Built
-    from graphql_prod.shutdown.conductor import Lifecycle
 
 
 class FlightCall(Call):
@@ -28,9 +29,9 @@ class FlightCall(Call):
 
     __slots__ = ("news", "wait_until")
 
-    def __init__(self, settings: CallSettings, owner: Lifecycle) -> None:
-        super().__init__(settings, None, owner, silent=True)
-        self.parts, self.task = True, None
+    def __init__(self, settings: CallSettings, owner: Registry) -> None:
+        super().__init__(settings, None, owner, internal=True)
+        self.is_wrapper, self.task = True, None
         self.wait_until = 0.0
         self.news = asyncio.get_running_loop().create_future()
 
@@ -56,7 +57,7 @@ class SingleFlight:
     def __init__(
         self,
         settings: CallSettings,
-        client: Lifecycle,
+        registry: Registry,
         work: Callable[[SingleFlight], Coroutine[None, None, Built]],
         credentials: Credentials | None,
         *,
@@ -67,13 +68,13 @@ class SingleFlight:
         self.waiters = 0
         # A refresh has nothing of the call that happened to begin it.
         context = contextvars.Context() if background else contextvars.copy_context()
-        self.call = FlightCall(settings, client)
+        self.call = FlightCall(settings, registry)
         if background:
             self.call.limit = asyncio.timeout(settings.timeout.total)
-        context.run(CURRENT.set, self.call)
+        context.run(ASKING.set, self.call)
         loop = asyncio.get_running_loop()
         # Not create_task(): an eager factory would run it before anybody knows of it.
-        name = f"graphql_prod schema of {client.host}"
+        name = f"graphql_prod schema of {registry.host}"
         self.task = asyncio.Task(work(self), loop=loop, name=name, context=context)
 
     async def limited(self, work: Awaitable[Built], host: str) -> Built:
@@ -103,10 +104,10 @@ class SingleFlight:
             while not self.task.done():
                 last = self.call.last_error
                 if last is not None and self.call.wait_until - self._now() >= call.remaining:
-                    raise self._told(call, last)
+                    raise self._annotated(call, last)
                 await asyncio.wait({self.task, self.call.news}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            call.doing = " (waiting for the schema)"
+            call.activity = " (waiting for the schema)"
             raise
         finally:
             self.waiters -= 1
@@ -115,15 +116,15 @@ class SingleFlight:
             raise ClientClosedError(f"The client was closed while a call waited for the schema of {host}.")
         error = self.task.exception()
         if isinstance(error, Exception):
-            raise self._told(call, error)
+            raise self._annotated(call, error)
         return self.task.result()
 
-    def _told(self, call: Call, error: Exception) -> Exception:
+    def _annotated(self, call: Call, error: Exception) -> Exception:
         """The failure, as one of this call."""
         error = of_introspection(renewed(error))
         if not hasattr(error, "attempts"):
-            self.call.tell(error)
-        call.told = error
+            self.call.annotate(error)
+        call.reported_error = error
         return error
 
     def _now(self) -> float:

@@ -13,7 +13,7 @@ from aiographql.client import GraphQLIntrospectionException
 from graphql import get_introspection_query
 
 from graphql_prod import clock
-from graphql_prod.calls.call import CURRENT
+from graphql_prod.calls.call import current
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.calls.reasons import what_failed
 from graphql_prod.calls.request import PreparedRequest
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLResponse
     from graphql import GraphQLSchema
 
-    from graphql_prod.calls.call import Call, CallSettings
+    from graphql_prod.calls.call import Call
+    from graphql_prod.calls.settings import CallSettings
     from graphql_prod.credentials import Credentials
+    from graphql_prod.registry import Registry
     from graphql_prod.schema.building import Built
     from graphql_prod.schema.policy import SchemaPolicy
-    from graphql_prod.shutdown.conductor import Lifecycle
 
 logger = logging.getLogger("graphql_prod")
 
@@ -60,27 +61,30 @@ class Schemas:
 
     :ivar known: the schema in use, or None.
     :ivar due: when it has to be asked for anew, on the clock in use.
-    :ivar fetch: the client's ``introspect``, which may be somebody's own; with whose credentials, if not
-        with the client's.
-    :ivar guard: runs something as a call, within its deadline.
-    """
 
-    fetch: Callable[..., Awaitable[GraphQLSchema]]
-    guard: Callable[..., Awaitable[Any]]
+    :param fetch: the client's ``introspect``, which may be somebody's own; with whose credentials, if not
+        with the client's.
+    :param guard: runs something as a call, within its deadline.
+    """
 
     def __init__(
         self,
         policy: SchemaPolicy,
-        client: Lifecycle,
+        registry: Registry,
         settings: CallSettings,
         given: GraphQLSchema | None,
+        *,
+        fetch: Callable[..., Awaitable[GraphQLSchema]],
+        guard: Callable[..., Awaitable[Any]],
     ) -> None:
         self.policy = policy
         self.validates = policy.mode != "off"
         self.known = given
         self.due = math.inf
         self.worker = ValidationWorker()
-        self._client = client
+        self._registry = registry
+        self._fetch = fetch
+        self._guard = guard
         self._settings = settings
         self._since: float | None = None
         self._refused: IntrospectionRefusal | None = None
@@ -169,7 +173,7 @@ class Schemas:
         try:
             schema, fingerprint = await self.worker.run(partial(building.introspected, answer.data))
         except Exception as error:
-            raise building.no_schema(answer, error, self._client.host) from error
+            raise building.no_schema(answer, error, self._registry.host) from error
         self._fingerprints[schema] = fingerprint
         return schema
 
@@ -191,7 +195,7 @@ class Schemas:
     def _memory_of(self, schema: GraphQLSchema) -> ValidationCache:
         memory = self._memories.get(schema)
         if memory is None:
-            memory = self._memories[schema] = ValidationCache(self.worker, self._client.host)
+            memory = self._memories[schema] = ValidationCache(self.worker, self._registry.host)
         return memory
 
     async def _current(
@@ -199,7 +203,7 @@ class Schemas:
     ) -> GraphQLSchema | None:
         """The schema, be it an old one; None where calls go on without."""
         lenient = not strict and self.policy.mode == "auto"
-        if self._inside(CURRENT.get()):
+        if self._inside(current()):
             return None  # part of what brings the schema
         if self.known is not None or (lenient and self._refused):
             if clock.monotonic() >= self.due:
@@ -216,17 +220,17 @@ class Schemas:
 
     def _inside(self, call: Call | None) -> bool:
         """Whether a call is part of what brings the schema."""
-        return call is not None and call.silent and call.owner is self._client
+        return call is not None and call.internal and call.owner is self._registry
 
     async def _flown(self, headers: Mapping[str, str] | None, settings: CallSettings) -> GraphQLSchema:
         """A schema that the server, or the file, has now."""
-        call = CURRENT.get()
+        call = current()
         if self._inside(call):
             raise GraphQLIntrospectionException(
                 "introspect() asked for the schema that it is to bring itself"
             )
-        if call is None or call not in self._client.calls:
-            schema: GraphQLSchema = await self.guard(settings, None, self._flown, headers, settings)
+        if call is None or call not in self._registry.calls:
+            schema: GraphQLSchema = await self._guard(settings, None, self._flown, headers, settings)
             return schema
         loop = asyncio.get_running_loop()
         flight = self._flights.get(loop)
@@ -235,9 +239,9 @@ class Schemas:
         self._refuse_a_provider(settings.credentials if flight is None else flight.credentials)
         flight = flight or self._begin(headers, settings.credentials, background=False)
         try:
-            built = await flight.wait(call, self._client.host)
+            built = await flight.wait(call, self._registry.host)
         finally:
-            unwanted = not flight.background or self._client.state != "open"
+            unwanted = not flight.background or self._registry.state != "open"
             if not flight.waiters and unwanted:
                 self._landed(flight)
                 flight.task.cancel()
@@ -247,11 +251,11 @@ class Schemas:
         """Refuse who would wait for a flight that waits for the headers which they are to bring."""
         if credentials is not None and credentials.asking:
             itself = CalledItselfError()
-            raise provider_failed(self._client.host, itself) from itself
+            raise provider_failed(self._registry.host, itself) from itself
 
     def _refresh(self) -> None:
         """Begin to ask for the schema anew, unless that is under way."""
-        if asyncio.get_running_loop() not in self._flights and self._client.state == "open":
+        if asyncio.get_running_loop() not in self._flights and self._registry.state == "open":
             self._begin(None, None, background=True)
 
     def _begin(
@@ -262,7 +266,7 @@ class Schemas:
         for ended in [each for each in list(self._flights) if each.is_closed()]:
             self._flights.pop(ended, None)
         flight = self._flights[loop] = SingleFlight(
-            self._settings, self._client, work, credentials, background=background
+            self._settings, self._registry, work, credentials, background=background
         )
         flight.task.add_done_callback(lambda _: self._landed(flight))
         return flight
@@ -274,7 +278,7 @@ class Schemas:
         if not flight.task.done():
             return
         flight.call.done = True
-        flight.call.let_go()
+        flight.call.release_references()
         if not flight.task.cancelled():
             flight.task.exception()  # told by now, or of no interest to anybody
 
@@ -282,9 +286,9 @@ class Schemas:
         self, headers: Mapping[str, str] | None, credentials: Credentials | None, flight: SingleFlight
     ) -> Built:
         try:
-            built = await flight.limited(self._uncancelled(headers, credentials), self._client.host)
+            built = await flight.limited(self._uncancelled(headers, credentials), self._registry.host)
         except Exception as error:
-            flight.call.tell(error)
+            flight.call.annotate(error)
             self._failed(error, flight.call)
             raise
         else:
@@ -307,7 +311,7 @@ class Schemas:
     async def _obtained(self, headers: Mapping[str, str] | None, credentials: Credentials | None) -> Built:
         if self.policy.file is not None:
             return await self.worker.run(partial(self._read, self.policy.file))
-        schema = await self.fetch(None if headers is None else dict(headers), credentials)
+        schema = await self._fetch(None if headers is None else dict(headers), credentials)
         return building.Built(schema, self._fingerprints.get(schema))
 
     def read_file(self) -> None:
@@ -380,32 +384,32 @@ class Schemas:
         reason = _answered(error, status)
         logger.warning(
             "%s gives no schema (%s; %s): calls go on unvalidated. Give schema.file, or set schema.mode",
-            self._client.host,
+            self._registry.host,
             reason,
             refusal.value,
-            extra={"host": self._client.host, "reason": reason, "status": status},
+            extra={"host": self._registry.host, "reason": reason, "status": status},
         )
 
     def _tell_stale(self, error: Exception) -> None:
-        reason = what_failed(error, self._client.host).rstrip(".")
+        reason = what_failed(error, self._registry.host).rstrip(".")
         kept = self.policy.stale_if_error
         logger.warning(
             "the schema of %s could not be refreshed: %s. %s",
-            self._client.host,
+            self._registry.host,
             reason,
             f"The known one serves; tried again in {self.due - clock.monotonic():.0f} s"
             if kept
             else "It is dropped: calls need a new one",
-            extra={"host": self._client.host, "reason": reason, "schema_age": self.age, "kept": kept},
+            extra={"host": self._registry.host, "reason": reason, "schema_age": self.age, "kept": kept},
         )
 
     def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: ValidationCache | None) -> None:
-        facts = {"host": self._client.host, "types": len(built.schema.type_map)}
+        facts = {"host": self._registry.host, "types": len(built.schema.type_map)}
         if memory is not None:
-            logger.debug("the schema of %s is as before", self._client.host, extra=facts)
+            logger.debug("the schema of %s is as before", self._registry.host, extra=facts)
             return
         news = "is known" if before is None else "has changed: documents are validated anew"
-        logger.info("the schema of %s %s", self._client.host, news, extra=facts)
+        logger.info("the schema of %s %s", self._registry.host, news, extra=facts)
 
 
 def _answered(error: Exception, status: int | None) -> str:

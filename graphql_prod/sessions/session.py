@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
-from graphql_prod.calls.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import call_on
+from graphql_prod.registry import current_call
 from graphql_prod.resilience.timeouts import TimeoutPolicy
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.byte_clock import TappedResponse
@@ -677,7 +677,7 @@ class WatchedSession:
         return self
 
     def request(self, *, data: Any = None, **options: Any) -> Any:
-        call = CURRENT.get()
+        call = current_call()
         exchange = None if call is None else call.exchange
         if exchange is not None:
             if type(data) is bytes:

@@ -1,4 +1,4 @@
-"""Which calls are under way, what is still let in, and the way to the end."""
+"""The way to the end of a client: who may ask for it, how long it may take, and that it happens once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import contextvars
 import math
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from graphql_prod import clock
-from graphql_prod.calls.call import CURRENT
-from graphql_prod.errors import ClientClosedError
-from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.loops import StartedTask
+from graphql_prod.registry import current_call, leave_calls
 from graphql_prod.runtime import forks
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hooks
@@ -24,52 +22,59 @@ from graphql_prod.shutdown.signals import SignalHandlers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
-    from graphql_prod.calls.call import Call
-    from graphql_prod.health.probe import Probe
-    from graphql_prod.schema.store import Schemas
+    from graphql_prod.registry import RegisteredCall, Registry
     from graphql_prod.shutdown.report import ShutdownReport
-    from graphql_prod.shutdown.sequence import ShutdownGroup
-    from graphql_prod.subscriptions.manager import ConnectionManager, Reader
+    from graphql_prod.shutdown.sequence import Connections, Drainable, ShutdownGroup
 
-State = Literal["open", "draining", "closing", "closed"]
-
-
-_INSIDE: ContextVar[frozenset[tuple[Lifecycle, str]]] = ContextVar("graphql_prod_ends", default=frozenset())
+_INSIDE: ContextVar[frozenset[tuple[Conductor, str]]] = ContextVar("graphql_prod_ends", default=frozenset())
 """The ``close()`` and ``shutdown()`` of clients that we have called, and that run."""
 
 
-class Lifecycle:
-    """Counts calls in, counts them out, and closes once."""
+class Conductor:
+    """Takes a client from open to closed, once, whoever asks for it.
 
-    hub: ConnectionManager
-    """The client's subscriptions."""
-    probe: Probe
-    schemas: Schemas
-    release: Callable[[], Coroutine[Any, Any, None]] | None = None
-    """Closes what calls went over, at the end."""
-    leader: ShutdownGroup | None = None
-    """Who ends this client together with others."""
-    closing: Callable[[], Awaitable[object]]
-    """The client's ``close()``, which may be a subclass's own."""
-    ending: Callable[[float | None], Awaitable[object]]
-    """That where it is a subclass's own, else the client's ``shutdown()``."""
+    :ivar hooks: what the program does before and after the end.
+    :ivar group: with whom this client ends together; None: alone.
+    :ivar exempt: calls that asked for the end themselves, and so cannot be waited for.
+    :ivar exempt_readers: subscriptions that did.
 
-    def __init__(self, host: str, deadline: float | None) -> None:
-        self.host = host
-        self.state: State = "open"
-        self.calls: set[Call] = set()
-        self.abandoned: set[asyncio.Task[Any]] = set()
-        """Requests that nobody waits for, on a session that must not see them cancelled before it has to."""
-        self.exempt: set[Call] = set()
-        """Calls that asked for the end themselves, and so cannot be waited for."""
-        self.exempt_readers: set[Reader] = set()
-        """Subscriptions that did."""
-        self.hooks = Hooks(host)
-        self.signals = SignalHandlers(self.end, host)
+    :param connections: the client's subscriptions.
+    :param drained: what sends nothing more from the beginning of the end on.
+    :param release: closes what calls went over, at the end.
+    :param closing: the client's ``close()``, which may be a subclass's own.
+    :param ending: that where it is a subclass's own, else the client's ``shutdown()``.
+    :param detached: requests that nobody waits for, on a session that must not see them cancelled before it
+        has to.
+    :param deadline: seconds, unless whoever asks names others; None means no limit.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        connections: Connections,
+        drained: Iterable[Drainable],
+        release: Callable[[], Coroutine[Any, Any, None]],
+        closing: Callable[[], Awaitable[object]],
+        ending: Callable[[float | None], Awaitable[object]],
+        detached: set[asyncio.Task[Any]],
+        deadline: float | None,
+    ) -> None:
+        self.registry = registry
+        self.host = registry.host
+        self.connections = connections
+        self.drained = tuple(drained)
+        self.release = release
+        self.detached = detached
+        self.exempt: set[RegisteredCall] = set()
+        self.exempt_readers: set[Any] = set()
+        self.hooks = Hooks(self.host)
+        self.signals = SignalHandlers(self.end, self.host)
+        self.group: ShutdownGroup | None = None
+        self._closing_of_the_client = closing
+        self._ending_of_the_client = ending
         self._deadline = deadline
-        self._pauses: set[asyncio.Future[None]] = set()
-        self._impatient = False
-        self._stages: ShutdownSequence | None = None
+        self._sequence: ShutdownSequence | None = None
         self._closing: asyncio.Task[ShutdownReport] | None = None
         self._latest = math.inf
         """When the end has to be over by, however it begins."""
@@ -79,95 +84,26 @@ class Lifecycle:
 
     def begin_anew(self) -> object:
         """As new, in a child that was forked; one that was closed stays so."""
-        kept = (
-            self.calls,
-            set(self.abandoned),
-            self.exempt_readers,
-            self._pauses,
-            self._stages,
-            self._closing,
-        )
-        self.calls, self.exempt, self.exempt_readers, self._pauses = set(), set(), set(), set()
-        self.abandoned.clear()
-        self.leader, self._impatient, self._stages, self._closing = None, False, None, None
+        kept = (set(self.detached), self.exempt, self.exempt_readers, self._sequence, self._closing)
+        self.exempt, self.exempt_readers = set(), set()
+        self.detached.clear()
+        self.group = self._sequence = self._closing = None
         self._latest, self._asked = math.inf, False
-        CURRENT.set(None)  # what was forked in the middle of a call is no part of it
-        if self.state != "closed":
-            self.state = "open"
+        if self.registry.state != "closed":
             self.hooks.begin_anew()
         return kept
 
-    def enter(self, call: Call) -> None:
-        """Begin a call.
-
-        :raises ClientClosedError: the client takes no new work. A call that is part of work under way may
-            still begin: an introspection before a query, what a hook or a callback sends.
-        """
-        if call.silent:
-            return
-        if self.state != "open" and call.parent not in self.calls and not self._is_part_of_the_end():
-            self.admit()
-        self.calls.add(call)
-
-    def _is_part_of_the_end(self) -> bool:
-        if self.state != "draining":
-            return False
-        inside = self.hooks.inside or (self.leader is not None and self.leader.hooks.inside)
-        return inside or bool(self.hub.own_readers() - self.exempt_readers)
-
-    def admit(self) -> None:
-        """Let new work in.
-
-        :raises ClientClosedError: the client takes none.
-        """
-        if self.state != "open":
-            raise ClientClosedError(
-                f"The client for {self.host} is {self.state} and takes no new calls. "
-                "Make a new client, or close this one later."
-            )
-
-    def leave(self, call: Call) -> None:
-        """End a call; one that was never let in is none."""
-        if self._stages is None:
-            self.calls.discard(call)
-        elif call in self.calls:
-            self.calls.remove(call)
-            self._stages.left(call)
-
-    async def pause(self, seconds: float) -> bool:
-        """Wait; False if nobody has the time for that any more. Safe to cancel."""
-        if self._impatient:
-            return False
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        handle = clock.wake(waiter, seconds)
-        self._pauses.add(waiter)
-        try:
-            await waiter
-        finally:
-            handle.cancel()
-            self._pauses.discard(waiter)
-        return not self._impatient
-
-    def give_up_waiting(self) -> None:
-        """Calls that wait for their next attempt raise their last failure instead."""
-        self._impatient = True
-        for waiter in list(self._pauses):
-            call_on(waiter.get_loop(), clock.end, waiter)
-
-    def look_again(self) -> None:
-        """Somebody has left, or need not be waited for; whoever waits for that counts anew."""
-        if self._stages is not None:
-            self._stages.look_again()
-
-    # The end.
+    def join(self, group: ShutdownGroup) -> None:
+        """End together with others."""
+        self.group = group
 
     def install(self, signals: Iterable[int]) -> None:
         """Have signals begin the end.
 
         :raises ClientClosedError: it has been; nobody would give the signals back.
         """
-        if self.state == "closed":
-            self.admit()
+        if self.registry.state == "closed":
+            self.registry.admit()
         self.signals.install(signals)
 
     async def shutdown(self, deadline: float | None = None) -> ShutdownReport:
@@ -203,10 +139,10 @@ class Lifecycle:
         self._asked = True
         try:
             with self.inside("close"):
-                await self.ending(deadline)
+                await self._ending_of_the_client(deadline)
         except Exception as error:
             report = await self.shutdown()
-            if self._stages is not None and error is self._stages.failure:
+            if self._sequence is not None and error is self._sequence.failure:
                 return report  # which says so
             raise
         return await self.shutdown()
@@ -223,7 +159,7 @@ class Lifecycle:
             await self.close(self.shutdown)
         else:
             with self.inside("close"):
-                await self.closing()
+                await self._closing_of_the_client()
 
     @contextlib.contextmanager
     def inside(self, way: str) -> Iterator[None]:
@@ -240,43 +176,49 @@ class Lifecycle:
         :param shutdown: the client's, which may be a subclass's own.
         :raises Exception: the transport's own.
         """
-        first = self.state != "closed"
+        first = self.registry.state != "closed"
         if (self, "shutdown") in _INSIDE.get():
             await self.shutdown()
         else:
             with self.inside("shutdown"):
                 await shutdown()
-        if first and self._stages is not None and self._stages.failure is not None:
-            raise self._stages.failure
+        if first and self._sequence is not None and self._sequence.failure is not None:
+            raise self._sequence.failure
 
     def _begin(self, seconds: float | None) -> asyncio.Task[ShutdownReport]:
         # What hooks send is no part of the call that happened to ask for the end.
         context = contextvars.copy_context()
-        context.run(CURRENT.set, None)
-        self.state = "draining"
-        self._stages = ShutdownSequence(self, Deadline(seconds))
-        self._closing = StartedTask(self._end(self._stages), loop=asyncio.get_running_loop(), context=context)
+        leave_calls(context)
+        self._sequence = ShutdownSequence(self, Deadline(seconds))
+        self.registry.begin_end(self._sequence)
+        self._closing = StartedTask(
+            self._end(self._sequence), loop=asyncio.get_running_loop(), context=context
+        )
         return self._closing
 
-    async def _end(self, stages: ShutdownSequence) -> ShutdownReport:
+    async def _end(self, sequence: ShutdownSequence) -> ShutdownReport:
         try:
-            return await stages.run()
+            return await sequence.run()
         finally:
-            self.state = "closed"
+            self.registry.become("closed")
             self.signals.restore()
 
     def shorten(self, seconds: float | None) -> None:
         """Bring the end of a shutdown that runs nearer."""
-        if self._stages is not None and not self._stages.loop.is_closed():
-            self._stages.deadline.shorten(seconds)
+        if self._sequence is not None and not self._sequence.loop.is_closed():
+            self._sequence.deadline.shorten(seconds)
 
     def spare_the_caller(self) -> None:
         """Do not wait for whoever waits for us."""
-        call = CURRENT.get()
+        call = current_call()
         if call is not None and call.task is asyncio.current_task():
             self.exempt.update(call.lineage())
-        self.exempt_readers |= self.hub.own_readers()
-        for hooks in (self.hooks, *([] if self.leader is None else [self.leader.hooks])):
+        self.exempt_readers |= self.connections.own_readers()
+        for hooks in self.all_hooks():
             if hooks.inside:
                 hooks.spare()
-        self.look_again()
+        self.registry.look_again()
+
+    def all_hooks(self) -> list[Hooks]:
+        """The client's own, and those of the group that it ends with."""
+        return [self.hooks, *([] if self.group is None else [self.group.hooks])]

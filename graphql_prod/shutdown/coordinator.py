@@ -9,9 +9,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from graphql_prod import clock
-from graphql_prod.calls.call import CURRENT
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.registry import leave_calls
 from graphql_prod.runtime import forks
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from graphql_prod.client import ProductionClient
-    from graphql_prod.shutdown.conductor import Lifecycle
+    from graphql_prod.shutdown.conductor import Conductor
 
     Client = TypeVar("Client", bound=ProductionClient)
 
@@ -81,7 +81,7 @@ class ShutdownCoordinator:
             raise ClientClosedError(
                 f"The coordinator is shutting down and takes no more clients; close {client!r} yourself."
             )
-        if all(_lifecycle(client) is not _lifecycle(known) for known in self._clients):
+        if all(_conductor(client) is not _conductor(known) for known in self._clients):
             self._clients.append(client)
         return client
 
@@ -143,7 +143,7 @@ class ShutdownCoordinator:
             elif not run.done():
                 self._shorten(seconds)
             for client in self._clients:
-                _lifecycle(client).spare_the_caller()
+                _conductor(client).spare_the_caller()
             if self._hooks.inside:
                 self._hooks.spare()
             await joined(run)
@@ -154,7 +154,7 @@ class ShutdownCoordinator:
         self._deadline = Deadline(seconds)
         # What hooks send is no part of the call that happened to ask for the end.
         context = contextvars.copy_context()
-        context.run(CURRENT.set, None)
+        leave_calls(context)
         loop = asyncio.get_running_loop()
         self._run = StartedTask(self._end(self._deadline), loop=loop, context=context)
         self._run.add_done_callback(self._ended)
@@ -170,7 +170,7 @@ class ShutdownCoordinator:
         if self._deadline is not None:
             self._deadline.shorten(seconds)
         for client in self._clients:
-            _lifecycle(client).shorten(seconds)
+            _conductor(client).shorten(seconds)
 
     async def _end(self, deadline: Deadline) -> ShutdownReport:
         watch, errors = Stopwatch(), list[str]()
@@ -208,7 +208,7 @@ class ShutdownCoordinator:
         ending: list[asyncio.Task[ShutdownReport]] = []
         for client in reversed(clients):
             turn = ending[-1] if ending else None
-            _lifecycle(client).leader = ShutdownGroup(self._hooks, go, turn)
+            _conductor(client).join(ShutdownGroup(self._hooks, go, turn))
             ending.append(StartedTask(_shut_down(client, deadline), loop=go.get_loop()))
         ending.reverse()
         return ending
@@ -238,9 +238,9 @@ async def _wait_for(ending: list[asyncio.Task[ShutdownReport]], deadline: Deadli
 
 async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownReport:
     try:
-        return await _lifecycle(client).end(deadline.remaining)
+        return await _conductor(client).end(deadline.remaining)
     except asyncio.CancelledError:
-        return await _lifecycle(client).shutdown(0.0)  # by a loop that ends: its own task goes on, in haste
+        return await _conductor(client).shutdown(0.0)  # by a loop that ends: its own task goes on, in haste
 
 
 def _reports(
@@ -262,5 +262,5 @@ def _reports(
     return reports
 
 
-def _lifecycle(client: ProductionClient) -> Lifecycle:
-    return client._prod.lifecycle
+def _conductor(client: ProductionClient) -> Conductor:
+    return client._prod.conductor

@@ -7,11 +7,11 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask
+from graphql_prod.registry import ASKING, Asker, asking
 from graphql_prod.shutdown.records import tell
 
 if TYPE_CHECKING:
@@ -24,8 +24,15 @@ Hook = TypeVar("Hook", bound=Callable[[], Any])
 # for somebody who asks for the end a second time.
 HOOK_GRACE = 0.25
 
-_RUNNING: ContextVar[tuple[Hooks, object] | None] = ContextVar("graphql_prod_hook", default=None)
-"""Whose hook a task runs in, and which."""
+
+class HookRun(Asker):
+    """A hook that is running, and all that it calls."""
+
+    __slots__ = ()
+    done = False
+
+    def __init__(self) -> None:
+        self.outer = ASKING.get()
 
 
 class Hooks:
@@ -37,7 +44,7 @@ class Hooks:
     def __init__(self, what: str) -> None:
         self._what = what
         self._waiting: dict[HookPhase, list[Callable[[], Any]] | None] = {"before": [], "after": []}
-        self._current: object | None = None
+        self._current: HookRun | None = None
         self._spared: asyncio.Future[None] | None = None
         self._patience = HOOK_GRACE
         """Seconds left for hooks that do not let themselves be cancelled."""
@@ -75,8 +82,7 @@ class Hooks:
     @property
     def inside(self) -> bool:
         """Whether the running task belongs to the hook that is being waited for."""
-        running = _RUNNING.get()
-        return running is not None and running[0] is self and running[1] is self._current
+        return self._current is not None and asking(HookRun) is self._current
 
     def spare(self) -> None:
         """Do not wait for the hook that is running: it waits for us."""
@@ -101,9 +107,9 @@ class Hooks:
     async def _run(self, hook: Callable[[], Any], phase: HookPhase, deadline: Deadline, begun: float) -> bool:
         """Call one; True if we were cancelled meanwhile."""
         loop = asyncio.get_running_loop()
-        self._current = token = object()
+        self._current = run = HookRun()
         self._spared = spared = loop.create_future()
-        task = StartedTask(self._call(hook, token), loop=loop)
+        task = StartedTask(self._call(hook, run), loop=loop)
         cancelled, begins = False, loop.time()
         while True:
             # Once no time is left, what is granted begins then, for all of them together.
@@ -124,8 +130,8 @@ class Hooks:
             task.add_done_callback(functools.partial(self._judge, hook, phase))
         return cancelled
 
-    async def _call(self, hook: Callable[[], Any], token: object) -> None:
-        _RUNNING.set((self, token))
+    async def _call(self, hook: Callable[[], Any], run: HookRun) -> None:
+        ASKING.set(run)
         result = hook()
         if inspect.isawaitable(result):
             await result

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLSubscriptionEvent
@@ -15,6 +14,7 @@ from cafeteria.asyncio.callbacks import Callback, CallbackRegistry, SimpleTrigge
 
 from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
+from graphql_prod.registry import ASKING, Asker, asking
 from graphql_prod.subscriptions.event_queue import add
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionEvent, SubscriptionGap
 from graphql_prod.subscriptions.protocol import errors_of
@@ -35,8 +35,15 @@ SLOW = 0.05
 EVENT_NAMES = {"next": (EventType.NEXT, EventType.DATA), "data": (EventType.DATA, EventType.NEXT)}
 """An event goes by both protocols' names, first by that which it came with."""
 
-INSIDE: ContextVar[tuple[object, int] | None] = ContextVar("graphql_prod_callback", default=None)
-"""The worker whose callback a task runs in, and which of its runs it is."""
+
+class CallbackRun(Asker):
+    """A callback that is under way, and all that it calls.
+
+    One is made for every event: without a constructor it costs half.
+    """
+
+    __slots__ = ()
+    done = False
 
 
 class Said:
@@ -153,8 +160,9 @@ class CallbackRunner:
         "_loop",
         "_on_failure",
         "_on_gap",
+        "_outer",
         "_queue",
-        "_runs",
+        "_run_now",
         "_threads",
         "_weight",
         "mailbox",
@@ -177,7 +185,8 @@ class CallbackRunner:
         """What runs; None once the subscription has been left."""
         self._events = 0
         self._weight = 0
-        self._runs = 0
+        self._outer: Asker | None = None
+        self._run_now: CallbackRun | None = None
         self._loop = asyncio.get_running_loop()
         self.mailbox: EventQueue | None = None
         self.task: asyncio.Task[None] | None = None
@@ -197,8 +206,7 @@ class CallbackRunner:
     @property
     def inside(self) -> bool:
         """Whether the running task belongs to a callback that is under way here."""
-        where = INSIDE.get()
-        return where is not None and where[0] is self and where[1] == self._runs and self.task is not None
+        return self.task is not None and self._run_now is not None and asking(CallbackRun) is self._run_now
 
     def add(
         self, callbacks: list[Callback], args: tuple[Any, ...], kwargs: dict[str, Any], *, counted: bool
@@ -263,6 +271,7 @@ class CallbackRunner:
             self._tell_lost()
 
     async def _work(self) -> None:
+        self._outer = ASKING.get()
         try:
             while self._queue:
                 mailbox = self.mailbox
@@ -301,8 +310,9 @@ class CallbackRunner:
         await self._run(Callback(self._on_gap), (gap,), {})
 
     async def _run(self, callback: Callback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._runs += 1
-        INSIDE.set((self, self._runs))
+        self._run_now = run = CallbackRun()
+        run.outer = self._outer
+        ASKING.set(run)
         try:
             result = await self._call(callback, args, kwargs)
             if inspect.isawaitable(result):

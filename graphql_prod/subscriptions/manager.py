@@ -154,6 +154,16 @@ class ConnectionManager:
         self.draining, self.drained, self.cut_off = False, 0, 0
         return kept
 
+    @property
+    def transport(self) -> GraphQLSubscriptionTransport | None:
+        """The client's own subscription transport; None where sockets are ours."""
+        return self.ground.transport
+
+    async def close_transport(self) -> None:
+        """Close the client's own transport, unless it is one that the parent process has used."""
+        if self.ground.transport is not None and not self.transport_is_the_parents:
+            await self.ground.transport.close()
+
     def join(
         self, wish: SubscribeRequest, name: str | None = None, *, again: bool = False, control: bool = False
     ) -> Subscriber:
@@ -387,7 +397,7 @@ class ConnectionManager:
         left: list[Reader | Connection] = [*(self.readers - exempt), *self.lines]
         return any(each.loop.is_running() for each in left)
 
-    def cut(self, exempt: set[Reader]) -> None:
+    def abort(self, exempt: set[Reader]) -> None:
         """End what is left, now."""
         for reader in self.readers - exempt:
             call_on(reader.loop, reader.cut)

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
+from graphql_prod.registry import ASKING, Asker
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.protocol import EVENTS, errors_of
@@ -216,8 +216,19 @@ def _refusal(member: Subscriber, message: Message) -> Exception:
     return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
 
-STREAMS: ContextVar[frozenset[int]] = ContextVar("graphql_prod_streams", default=frozenset())
-"""The streams that have handed something over to this task, or to the one that began it."""
+class StreamBody(Asker):
+    """The body of a loop over one or several streams.
+
+    :ivar numbers: the streams that have handed something over to this task, or to the one that began it.
+    """
+
+    __slots__ = ("numbers",)
+    done = False
+
+    def __init__(self, numbers: frozenset[int], outer: Asker | None) -> None:
+        self.numbers = numbers
+        self.outer = outer
+
 
 _numbers = itertools.count()
 _alive: set[int] = set()
@@ -260,17 +271,20 @@ class StreamReader:
         self._handed = True
         if task is not self._task:
             self._read_by(task)
-        here = STREAMS.get()
-        if self._number not in here:
+        here = ASKING.get()
+        if not isinstance(here, StreamBody):
+            ASKING.set(StreamBody(frozenset({self._number}), here))
+        elif self._number not in here.numbers:
             # One that was dropped in the middle has ended in a context of the loop's own.
-            STREAMS.set((here & _alive) | {self._number})
+            ASKING.set(StreamBody((here.numbers & _alive) | {self._number}, here.outer))
 
     def leave(self) -> None:
         """The end."""
         _alive.discard(self._number)
-        here = STREAMS.get()
-        if self._number in here:
-            STREAMS.set(here - {self._number})
+        here = ASKING.get()
+        if isinstance(here, StreamBody) and self._number in here.numbers:
+            others = here.numbers - {self._number}
+            ASKING.set(StreamBody(others, here.outer) if others else here.outer)
         if self._patience is not None:
             self._patience.cancel()
         self._hub.leave(self)
@@ -321,4 +335,9 @@ class StreamReader:
 
     def is_caller(self) -> bool:
         """Whether who asks was called by who reads: it cannot be waited for."""
-        return self._number in STREAMS.get()
+        asker = ASKING.get()
+        while asker is not None:
+            if isinstance(asker, StreamBody) and self._number in asker.numbers:
+                return True
+            asker = asker.outer
+        return False

@@ -13,7 +13,7 @@ from opentelemetry import context, propagate
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.metrics import NoOpMeterProvider
 
-from graphql_prod.calls.call import CURRENT
+from graphql_prod.registry import current_call
 from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ _redacted = lru_cache(maxsize=64)(redacted)
 
 
 def _count_attempts(span: Span, _: object) -> None:
-    call = CURRENT.get()
+    call = current_call()
     if call is not None and call.attempts > 1:
         span.set_attribute("http.request.resend_count", call.attempts - 1)
 
