@@ -22,8 +22,8 @@ from graphql_prod.schema.store import INTROSPECTION, Schemas
 from graphql_prod.sessions.session import Sessions
 from graphql_prod.shutdown.conductor import Conductor
 from graphql_prod.subscriptions.manager import ConnectionManager, SubscriptionContext
-from graphql_prod.telemetry.observer import Telemetry
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
+from graphql_prod.telemetry.telemetry import Telemetry
 from graphql_prod.urls import has_credentials, host_of, http_url
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def build(
         guard=transport.guard,
     )
     context = SubscriptionContext(
-        observer=telemetry,
+        telemetry=telemetry,
         sessions=sessions,
         wire=sessions.wire,
         serializer=serializer,

@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Me
 
 from graphql_prod import __version__
 from graphql_prod.telemetry.instruments import Instruments
-from graphql_prod.telemetry.observer import ERROR, NAME, TYPE
+from graphql_prod.telemetry.spans import ERROR, NAME, TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -209,7 +209,7 @@ def _our_metrics() -> list[Metric]:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     instruments = Instruments(provider.get_meter("test"))
-    instruments.active.enter("a call", {})
+    instruments.active.register("a call", {})
     for instrument in vars(instruments).values():
         if instrument is not instruments.active:
             (instrument.record if hasattr(instrument, "record") else instrument.add)(1)

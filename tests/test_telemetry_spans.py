@@ -268,7 +268,7 @@ def test_a_collected_client_is_not_counted() -> None:
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
     kept, lost = Instruments(meter), Instruments(meter)
     for number, instruments in enumerate((kept, lost, lost)):
-        instruments.active.enter(number, {"graphql.operation.name": "Hi"})
+        instruments.active.register(number, {"graphql.operation.name": "Hi"})
 
     def values() -> list[float]:
         data = reader.get_metrics_data()
@@ -279,7 +279,7 @@ def test_a_collected_client_is_not_counted() -> None:
     del lost, instruments
     gc.collect()
     assert values() == [1]
-    kept.active.leave(0, {"graphql.operation.name": "Hi"})
+    kept.active.unregister(0, {"graphql.operation.name": "Hi"})
     assert values() == [0]
     del kept
     gc.collect()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.registry import Registry
     from graphql_prod.sessions.exchange import Exchange
-    from graphql_prod.telemetry.observer import OperationSpan
+    from graphql_prod.telemetry.spans import OperationSpan
 
     Subject = tuple[GraphQLRequest, str | None, GraphQLSession | None]
     """What will be sent, and the operation's name and the session, if they are given beside it."""
@@ -42,10 +42,10 @@ class Call(RegisteredCall):
         "request",
         "sent",
         "settings",
+        "span",
         "started",
         "status",
         "subject",
-        "watch",
     )
 
     parent: Call | None
@@ -88,7 +88,7 @@ class Call(RegisteredCall):
         self.activity = ""
         """What it was about when it was stopped, for an error's text."""
         self.done = False
-        self.watch: OperationSpan | None = None
+        self.span: OperationSpan | None = None
         self.status: int | None = None
         """Of the last answer that was no clean one."""
         self.is_wrapper = False

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.resilience.retry import Budget
     from graphql_prod.sessions.session import Session, Sessions
-    from graphql_prod.telemetry.observer import Telemetry
+    from graphql_prod.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -163,7 +163,7 @@ class ProductionTransport(GraphQLTransport):
         call.subject = subject
         token = None
         if subject is not None:
-            call.watch = self._telemetry.call(call, *subject)
+            call.span = self._telemetry.call(call, *subject)
         failure: BaseException | None = None
         answer: T | None = None
         try:
@@ -193,8 +193,8 @@ class ProductionTransport(GraphQLTransport):
             if call.parent is not None:
                 call.parent.adopt_facts(call)
             call.release_references()
-            if call.watch is not None:
-                call.watch.end(failure, answer)
+            if call.span is not None:
+                call.span.end(failure, answer)
             # The traceback of the error holds this frame: without this they would be a circle.
             failure = call.last_error = call.reported_error = None
 
@@ -276,8 +276,8 @@ class ProductionTransport(GraphQLTransport):
                     attempt = state = None  # the traceback of the error holds this frame
                 return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
             self.retries += 1
-            if call.watch is not None:
-                call.watch.retry(attempt, wait)
+            if call.span is not None:
+                call.span.retry(attempt, wait)
 
     def _may_renewal_help(
         self, credentials: Credentials, refusal: CredentialsRefusal, given: Given, before: Given | None
@@ -373,9 +373,14 @@ class ProductionTransport(GraphQLTransport):
         kwargs: dict[str, Any],
     ) -> StockResponse:
         timeout = call.settings.timeout
-        through: Any = session.exchange() if call.watch is None else call.watch.exchange(session, call)
-        if call.watch is None:
+        span = call.span
+        exchange = session.traced_exchange() if span is not None and span.wants_http_spans else None
+        if exchange is not None or span is None:
+            through: Any = exchange or session.exchange()
             call.exchange = through
+        else:
+            call.exchange = session.exchange()
+            through = span.carrying(call.exchange)
         options = session.options(timeout)
         if kwargs:
             options = {**options, **kwargs}
@@ -408,8 +413,8 @@ class ProductionTransport(GraphQLTransport):
             return await self._send_over(call, used, custom, method, request, serializer, kwargs)
         self._custom_used = True
         exchange = call.exchange = StockExchange(custom)
-        if call.watch is not None:
-            request = request.copy(headers={**request.headers, **call.watch.carrier()})
+        if call.span is not None:
+            request = request.copy(headers={**request.headers, **call.span.carrier()})
         if is_stock(custom):
             timeout = call.settings.timeout
             if isinstance(custom, AiohttpTransport):
@@ -442,8 +447,8 @@ class ProductionTransport(GraphQLTransport):
             return None
         if self.budget is not None and not self.budget.withdraw():
             explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
-            if call.watch is not None:
-                call.watch.refused_by_budget()
+            if call.span is not None:
+                call.span.refused_by_budget()
             logger.warning(
                 "retry budget of %s is spent: %s is not tried again",
                 self.host,

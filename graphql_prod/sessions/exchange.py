@@ -301,19 +301,6 @@ class HttpxExchange(Exchange):
         return await bodies.read(response.aiter_raw, response.headers, asked, self._limit)
 
 
-class HeaderInjector:
-    """An exchange whose request carries further headers: those of the trace."""
-
-    __slots__ = ("_exchange", "_headers")
-
-    def __init__(self, exchange: Any, headers: Mapping[str, str]) -> None:
-        self._exchange = exchange
-        self._headers = headers
-
-    def request(self, *args: Any, headers: Mapping[str, str], **options: Any) -> Any:
-        return self._exchange.request(*args, headers={**headers, **self._headers}, **options)
-
-
 # What names of events end with that httpcore tells its trace.
 _SENDING = ".send_request_headers.started"
 _READING = "http11.receive_response_headers."

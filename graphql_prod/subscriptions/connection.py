@@ -503,8 +503,8 @@ class Connection:
                     if self._is_refusal(message):
                         member.suspect(message, data)
                 self.hub.events += 1
-                if member.watch is not None:
-                    member.watch.event()
+                if member.span is not None:
+                    member.span.event()
                 await member.take(member.receive(message), data)
             else:
                 logger.debug("%s: an event for a subscription that has ended", self.host)
@@ -539,8 +539,8 @@ class Connection:
         refusal = message if message["type"] == "error" else member.refusal
         if refusal is not None and self._renews(member, refusal):
             return
-        if message["type"] == "error" and member.watch is not None:
-            member.watch.refused()
+        if message["type"] == "error" and member.span is not None:
+            member.span.refused()
         self.leave(member)
         member.mailbox.put(member.receive(message))
         member.end()

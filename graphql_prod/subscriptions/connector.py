@@ -12,7 +12,7 @@ from graphql_prod.renewals import of_socket
 from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
-from graphql_prod.telemetry.observer import inject
+from graphql_prod.telemetry.spans import inject
 from graphql_prod.texts.redaction import secrets_of
 from graphql_prod.urls import has_credentials, host_of, http_url
 
@@ -118,7 +118,7 @@ class Connector:
         :raises TransportError: the provider failed.
         """
         sent = self._request.headers
-        if self._ground.observer.tracer is not None:
+        if self._ground.telemetry.tracer is not None:
             sent = inject(sent)  # the line's own context: that of the subscription that it was begun for
         credentials = self._credentials
         if credentials is None:

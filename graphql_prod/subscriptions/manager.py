@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.subscriber import Resume
-    from graphql_prod.telemetry.observer import Telemetry
+    from graphql_prod.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("graphql_prod")
 
@@ -95,7 +95,7 @@ class SubscriptionContext:
     serializer: GraphQLSerializer
     static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None
-    observer: Telemetry
+    telemetry: Telemetry
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
     auth_error_codes: frozenset[str] = frozenset()
@@ -176,17 +176,17 @@ class ConnectionManager:
         """
         name = str(uuid.uuid4()) if name is None else name
         key = f"{name}.{uuid.uuid4()}" if again else name
-        watch = self.ground.observer.subscription(wish.request)
+        span = self.ground.telemetry.subscription(wish.request)
         try:
-            with contextlib.nullcontext() if watch is None else watch.current():
+            with contextlib.nullcontext() if span is None else span.current():
                 context = contextvars.copy_context()
                 line = self._line(wish)
         except BaseException as error:
-            if watch is not None:
-                watch.end(error)
+            if span is not None:
+                span.end(error)
             raise
         member = Subscriber(line, key, name, wish, self.policy, context, control=control)
-        member.watch = watch
+        member.span = span
         line.join(member)
         self._joined = True
         return member

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.manager import SubscribeRequest
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
-    from graphql_prod.telemetry.observer import SubscriptionWatch
+    from graphql_prod.telemetry.spans import SubscriptionSpan
 
 # Seconds in which a refusal is taken for the answer to the question, so that no event can be missing.
 AT_ONCE = 2.0
@@ -125,8 +125,8 @@ class Subscriber:
         "name",
         "renewed",
         "size",
+        "span",
         "subscribed",
-        "watch",
         "wish",
     )
 
@@ -151,7 +151,7 @@ class Subscriber:
         self.answered = False
         self.renewed = False
         self.size = 0
-        self.watch: SubscriptionWatch | None = None
+        self.span: SubscriptionSpan | None = None
         self.failures = 0
         self.disowned = False
         self._patience = policy.ack_timeout
@@ -197,8 +197,8 @@ class Subscriber:
             gap = moved.gap(gap)
         if self.established and (moved is None or not moved.at_once):
             self.mailbox.put(gap)
-            if self.watch is not None:
-                self.watch.gap(gap)
+            if self.span is not None:
+                self.span.gap(gap)
         self._again = self.established
         self.answered = False
         self._since = clock.monotonic()
@@ -249,9 +249,9 @@ class Subscriber:
 
     def over(self) -> None:
         """Its reader is through; nobody watches it any more."""
-        watch, self.watch = self.watch, None
-        if watch is not None:
-            watch.end(self.mailbox.error)
+        span, self.span = self.span, None
+        if span is not None:
+            span.end(self.mailbox.error)
 
     def leave(self) -> None:
         """The reader wants no more. Its line tells the server; what waits stays."""
@@ -297,8 +297,8 @@ class Subscriber:
         while mailbox.is_full(size):
             mailbox.drop_oldest()
             self.line.hub.dropped += 1
-            if self.watch is not None:
-                self.watch.dropped()
+            if self.span is not None:
+                self.span.dropped()
         mailbox.put(message, size)
 
     def _overflow(self, size: int) -> Exception:

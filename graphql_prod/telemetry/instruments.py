@@ -40,11 +40,11 @@ class UnderWay:
         series, self._series = self._series, {each: set() for each in self._series}
         return series
 
-    def enter(self, call: object, attributes: Attributes) -> None:
+    def register(self, call: object, attributes: Attributes) -> None:
         """A call begins."""
         self._series.setdefault(tuple(attributes.items()), set()).add(call)
 
-    def leave(self, call: object, attributes: Attributes) -> None:
+    def unregister(self, call: object, attributes: Attributes) -> None:
         """A call has ended; its series stays, at zero."""
         self._series[tuple(attributes.items())].discard(call)
 
