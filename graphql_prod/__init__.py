@@ -20,10 +20,10 @@ from graphql_prod.errors import (
 from graphql_prod.header_files import headers_from_files
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.health.probe import Readiness
-from graphql_prod.resilience.retry import RetryBudget, RetryPolicy
+from graphql_prod.resilience.retry.policy import RetryBudget, RetryPolicy
 from graphql_prod.resilience.timeouts import BATCH, INTERACTIVE, PROBE, STANDARD, TimeoutPolicy
 from graphql_prod.schema.policy import DEVELOPMENT, PRODUCTION, PRODUCTION_CLOSED, SchemaPolicy
-from graphql_prod.sessions.pool import PoolPolicy
+from graphql_prod.sessions.policy import PoolPolicy
 from graphql_prod.shutdown.coordinator import ShutdownCoordinator
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.shutdown.report import ShutdownReport

@@ -17,9 +17,10 @@ from graphql_prod.credentials import Credentials
 from graphql_prod.headers import STOCK_HEADERS, spellings
 from graphql_prod.health.probe import Probe
 from graphql_prod.registry import Registry
-from graphql_prod.resilience.retry import Backoff, Budget
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.budget import Budget
 from graphql_prod.schema.store import INTROSPECTION, Schemas
-from graphql_prod.sessions.session import Sessions
+from graphql_prod.sessions.sessions import Sessions
 from graphql_prod.shutdown.conductor import Conductor
 from graphql_prod.subscriptions.manager import ConnectionManager, SubscriptionContext
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
     from graphql_prod.credentials import HeadersProvider
-    from graphql_prod.resilience.retry import Retry
+    from graphql_prod.resilience.retry.policy import Retry
     from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 

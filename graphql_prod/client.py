@@ -29,7 +29,8 @@ from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY
-from graphql_prod.resilience.retry import Backoff, Retry, RetryPolicy
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.policy import Retry, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, override
 from graphql_prod.schema.store import INTROSPECTION, introspection
 from graphql_prod.settings.arguments import effective

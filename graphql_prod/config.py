@@ -11,16 +11,12 @@ from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
-from graphql_prod.resilience.retry import RetryPolicy
+from graphql_prod.resilience.retry.policy import RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, timeout_policy
 from graphql_prod.schema.policy import SchemaPolicy
-from graphql_prod.sessions.pool import PoolPolicy
-from graphql_prod.sessions.transport_options import (
-    MAX_RESPONSE_BYTES,
-    MAX_RESPONSE_VALUES,
-    TlsPolicy,
-    TransportOptions,
-)
+from graphql_prod.sessions.policy import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, PoolPolicy
+from graphql_prod.sessions.tls import TlsPolicy
+from graphql_prod.sessions.transport_options import TransportOptions
 from graphql_prod.settings.base import Listed, Number, Policy, a_setting_called_schema
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy

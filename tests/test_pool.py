@@ -20,7 +20,7 @@ from graphql_prod import (
     RetryPolicy,
     TimeoutPolicy,
 )
-from graphql_prod.sessions.pool import ConcurrencyLimiter, PoolTimeoutError
+from graphql_prod.sessions.limiter import ConcurrencyLimiter, PoolTimeoutError
 from graphql_prod.testing import Answer, ScriptedServer
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from graphql_prod import (
 from graphql_prod.calls.call import Call
 from graphql_prod.calls.outcomes import is_answer, is_unauthenticated, of_answer, of_exception
 from graphql_prod.calls.settings import CallSettings
-from graphql_prod.resilience.retry import AttemptOutcome, Backoff, SendStatus
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus
 from graphql_prod.sessions.exchange import Exchange
 
 

@@ -29,14 +29,10 @@ from graphql_prod import (
 )
 from graphql_prod.calls.call import Call
 from graphql_prod.calls.settings import CallSettings
-from graphql_prod.resilience.retry import (
-    AttemptOutcome,
-    Backoff,
-    Budget,
-    SendStatus,
-    retry_after,
-    should_retry,
-)
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.budget import Budget
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
+from graphql_prod.resilience.retry.retry_after import retry_after
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from graphql_prod import (
     RetryPolicy,
     SubscriptionPolicy,
 )
-from graphql_prod.resilience.retry_after import retry_after
+from graphql_prod.resilience.retry.retry_after import retry_after
 from graphql_prod.testing import no_waiting
 
 if TYPE_CHECKING:

@@ -15,15 +15,11 @@ from aiographql.client import GraphQLRequest, GraphQLResponse
 
 from graphql_prod import ConfigurationError, HTTPStatusError, RetryBudget, RetryPolicy, TransportError, clock
 from graphql_prod.documents import Operation, is_query
-from graphql_prod.resilience.retry import (
-    TRANSIENT_STATUSES,
-    AttemptOutcome,
-    Backoff,
-    Budget,
-    SendStatus,
-    retry_after,
-    should_retry,
-)
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.budget import Budget
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
+from graphql_prod.resilience.retry.policy import TRANSIENT_STATUSES
+from graphql_prod.resilience.retry.retry_after import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,7 +28,7 @@ from graphql_prod import (
     TransportError,
 )
 from graphql_prod._version import __version__
-from graphql_prod.sessions.transport_options import MAX_RESPONSE_BYTES
+from graphql_prod.sessions.policy import MAX_RESPONSE_BYTES
 from graphql_prod.testing import Answer, FaultyProxy, ScriptedServer, no_waiting
 
 if TYPE_CHECKING:

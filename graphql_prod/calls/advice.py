@@ -8,7 +8,8 @@ from graphql_prod.errors import CallError
 
 if TYPE_CHECKING:
     from graphql_prod.errors import Phase
-    from graphql_prod.resilience.retry import AttemptOutcome, Backoff
+    from graphql_prod.resilience.retry.backoff import Backoff
+    from graphql_prod.resilience.retry.decision import AttemptOutcome
     from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 _SESSION = "the session's own limit"

@@ -12,7 +12,8 @@ from graphql_prod.documents import Operation, is_query, runs_nothing
 from graphql_prod.errors import ClientClosedError, RequestTimeoutError
 from graphql_prod.loops import call_on
 from graphql_prod.registry import ASKING, Asker, RegisteredCall, call_of
-from graphql_prod.resilience.retry import Backoff, RetryPolicy
+from graphql_prod.resilience.retry.backoff import Backoff
+from graphql_prod.resilience.retry.policy import RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:

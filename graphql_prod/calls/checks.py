@@ -18,7 +18,8 @@ from graphql_prod.errors import ConfigurationError
 if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLTransport
 
-    from graphql_prod.sessions.session import Backend, Sessions
+    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.sessions import Sessions
 
 _PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)
 _PROTOCOLS_ALLOWED = "allowed are " + " and ".join(repr(name) for name in _PROTOCOLS)

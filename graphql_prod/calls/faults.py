@@ -19,7 +19,7 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from graphql_prod.resilience.retry import SendStatus
+from graphql_prod.resilience.retry.decision import SendStatus
 from graphql_prod.sessions.bodies import (
     BodyError,
     BrokenEncodingError,
@@ -32,7 +32,7 @@ from graphql_prod.sessions.exchange import (
     StaleConnectionError,
     UnwritableRequestError,
 )
-from graphql_prod.sessions.pool import PoolTimeoutError
+from graphql_prod.sessions.limiter import PoolTimeoutError
 from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
-from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, retry_after
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus
+from graphql_prod.resilience.retry.retry_after import retry_after
 from graphql_prod.texts.quoting import quoted, words_of
 from graphql_prod.urls import UNREADABLE, redirect_of, target_of
 

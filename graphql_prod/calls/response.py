@@ -11,7 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from graphql_prod import clock
 from graphql_prod.headers import copied
-from graphql_prod.resilience.retry_after import retry_after
+from graphql_prod.resilience.retry.retry_after import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

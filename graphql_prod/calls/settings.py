@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.config import OperationPolicy, ProductionConfig
     from graphql_prod.credentials import Credentials
-    from graphql_prod.resilience.retry import Backoff
+    from graphql_prod.resilience.retry.backoff import Backoff
     from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 Client = TypeVar("Client")

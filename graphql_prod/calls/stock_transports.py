@@ -12,7 +12,10 @@ import aiohttp
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 from multidict import CIMultiDict
 
-from graphql_prod.sessions.exchange import CautiousBody, HeardExchange, StaleConnectionError, is_stray
+from graphql_prod.sessions.aiohttp_exchange import is_stray
+from graphql_prod.sessions.exchange import StaleConnectionError
+from graphql_prod.sessions.httpx_exchange import HeardExchange
+from graphql_prod.sessions.request_body import CautiousBody
 
 if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLTransport

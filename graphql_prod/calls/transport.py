@@ -24,11 +24,12 @@ from graphql_prod.documents import Operation, operation_name, runs_nothing
 from graphql_prod.headers import checked, provided
 from graphql_prod.registry import ASKING
 from graphql_prod.renewals import FRESH
-from graphql_prod.resilience.retry import AttemptOutcome, SendStatus, should_retry
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
 from graphql_prod.runtime import forks
 from graphql_prod.sessions.connector import settled
-from graphql_prod.sessions.exchange import Exchange, shielded
-from graphql_prod.sessions.pool import ConcurrencyLimiter
+from graphql_prod.sessions.exchange import Exchange
+from graphql_prod.sessions.httpx_exchange import shielded
+from graphql_prod.sessions.limiter import ConcurrencyLimiter
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
 from graphql_prod.urls import has_credentials
 
@@ -46,8 +47,9 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Credentials, Given
     from graphql_prod.registry import Asker, Registry
     from graphql_prod.renewals import CredentialsRefusal
-    from graphql_prod.resilience.retry import Budget
-    from graphql_prod.sessions.session import Session, Sessions
+    from graphql_prod.resilience.retry.budget import Budget
+    from graphql_prod.sessions.session import Session
+    from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("graphql_prod")

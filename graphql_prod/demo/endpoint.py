@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from graphql_prod.demo.journal import Failed
     from graphql_prod.demo.outcome import Outcome
+    from graphql_prod.demo.process import Cast
     from graphql_prod.demo.screen import Screen
-    from graphql_prod.demo.stage import Cast
     from graphql_prod.sessions.session import Backend
 
 QUESTION = "{ __typename }"

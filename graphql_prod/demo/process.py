@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from graphql_prod.demo.stage import Cast
     from graphql_prod.sessions.session import Backend
+
+Cast = Literal["graphql_prod", "stock"]
+"""Which client is shown."""
 
 COMMAND = (sys.executable, "-m", "graphql_prod.demo.program")
 

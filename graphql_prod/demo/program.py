@@ -22,7 +22,7 @@ from graphql_prod.shutdown.coordinator import ShutdownCoordinator
 if TYPE_CHECKING:
     from aiographql.client import GraphQLClient, GraphQLSubscriptionEvent
 
-    from graphql_prod.demo.stage import Cast
+    from graphql_prod.demo.process import Cast
     from graphql_prod.sessions.session import Backend
     from graphql_prod.shutdown.report import ShutdownReport
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from graphql_prod.demo.journal import Failed
     from graphql_prod.demo.outcome import Outcome
+    from graphql_prod.demo.process import Cast
     from graphql_prod.demo.scenes import Scene
     from graphql_prod.demo.screen import Screen
-    from graphql_prod.demo.stage import Cast, Stage
+    from graphql_prod.demo.stage import Stage
     from graphql_prod.sessions.session import Backend
 
 PATIENCE = 6.0

@@ -7,15 +7,15 @@ import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLClient
 from aiographql.client.transport import AiohttpTransport, HttpxTransport
 
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
-from graphql_prod.demo.process import waiting
-from graphql_prod.resilience.retry import RetryPolicy
+from graphql_prod.demo.process import Cast, waiting
+from graphql_prod.resilience.retry.policy import RetryPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.testing import FaultyProxy, ScriptedServer
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from graphql_prod.demo.process import Program, Work
     from graphql_prod.sessions.session import Backend
     from graphql_prod.testing import ReceivedRequest
-
-Cast = Literal["graphql_prod", "stock"]
 
 SUBSCRIPTIONS = SubscriptionPolicy(wait_initial=0.25, wait_max=0.25)
 """The default policy with shorter waits; those cannot do without chance."""

@@ -14,7 +14,7 @@ from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.urls import redacted, same_upstream
 
 if TYPE_CHECKING:
-    from graphql_prod.resilience.retry import Retry
+    from graphql_prod.resilience.retry.policy import Retry
     from graphql_prod.resilience.timeouts import TimeoutPolicy
     from graphql_prod.sessions.session import Backend
 

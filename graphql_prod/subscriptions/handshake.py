@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from graphql_prod.calls.faults import Fault, status_of
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.resilience.retry import SendStatus
+from graphql_prod.resilience.retry.decision import SendStatus
 from graphql_prod.subscriptions.protocol import UnofferedError
 from graphql_prod.subscriptions.reconnect import (
     BY_GET,

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
     from graphql_prod.credentials import Credentials
-    from graphql_prod.sessions.session import Session, Sessions
+    from graphql_prod.sessions.session import Session
+    from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.sessions.transport_options import TransportOptions
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy

@@ -18,7 +18,8 @@ from graphql_prod.errors import (
     TransportError,
 )
 from graphql_prod.headers import copied
-from graphql_prod.resilience.retry import SendStatus, retry_after
+from graphql_prod.resilience.retry.decision import SendStatus
+from graphql_prod.resilience.retry.retry_after import retry_after
 from graphql_prod.sessions.bodies import TooManyValuesError
 from graphql_prod.subscriptions.policy import FATAL_CLOSE_CODES
 from graphql_prod.subscriptions.protocol import LEGACY, MODERN, UNREADABLE, UnofferedError, UnreadableError

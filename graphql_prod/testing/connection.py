@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import WSMsgType, web
 from graphql import ExecutionResult, GraphQLError, OperationType
@@ -27,9 +27,9 @@ from .protocols import (
 from .schema import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
-    from .websocket import ScriptedSockets
+    from .schema import Executor
 
     Outcome = AsyncGenerator[ExecutionResult, None] | ExecutionResult
 
@@ -55,12 +55,27 @@ class SentEvent:
     """The value of its first field; None when the event has no data."""
 
 
+class Script(Protocol):
+    """What a server says of how its sockets behave, and where they report what happened."""
+
+    on_init: Callable[[Mapping[str, Any]], int | None] | None
+    never_ack: bool
+    ack_delay: float
+    init_timeout: float | None
+    padding: int
+    messages: list[ReceivedMessage]
+    events_sent: list[SentEvent]
+    _executor: Executor
+
+    def _changed(self) -> None: ...
+
+
 class Connection:
     """An open socket. `number` counts the upgrades from 1."""
 
     def __init__(
         self,
-        server: ScriptedSockets,
+        server: Script,
         number: int,
         request: web.BaseRequest,
         socket: web.WebSocketResponse,

@@ -1,41 +1,10 @@
-"""Slots for calls: how many connections there are, and who waits for one."""
+"""Slots for calls: how many there are, and who waits for one; requests that nobody waits for any more."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
-from typing import Annotated, Any
-
-from pydantic import Field
-
-from graphql_prod.resilience.timeouts import Seconds
-from graphql_prod.settings.base import Number, Policy
-
-
-class PoolPolicy(Policy):
-    """How many connections a client holds, and for how long. Sizes our own sessions only.
-
-    :param requests: calls that are served at once; further ones wait for ``timeout.pool``.
-    :param subscriptions: sockets that subscriptions may hold beside them.
-    :param retry_headroom: connections on top of ``requests``, as a share: room for repeated attempts,
-        which whoever comes first may take.
-    :param keepalive: seconds an idle connection is kept. Node closes one after 5 s; a connection kept
-        longer than its server keeps it is a reset waiting for the next mutation.
-    :param max_age: seconds after which connections are renewed, for load balancers and DNS that moved;
-        calls under way finish on the old ones. None keeps them.
-    """
-
-    requests: Annotated[int, Number, Field(ge=1)] = 100
-    subscriptions: Annotated[int, Number, Field(ge=0)] = 100
-    retry_headroom: Annotated[float, Number, Field(ge=0)] = 0.2
-    keepalive: Annotated[float, Number, Field(ge=0)] = 4.0
-    max_age: Seconds | None = None
-
-    @property
-    def request_connections(self) -> int:
-        """Connections that calls may use at once."""
-        return math.ceil(self.requests * (1 + self.retry_headroom))
+from typing import Any
 
 
 class PoolTimeoutError(TimeoutError):

@@ -1,0 +1,1 @@
+"""Retries: settings, decision, waits and budget."""

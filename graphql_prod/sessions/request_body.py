@@ -1,0 +1,47 @@
+"""The body of a request, which knows whether it was written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.payload import BytesPayload
+
+from graphql_prod.sessions.exchange import Exchange, StaleConnectionError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp.abc import AbstractStreamWriter
+
+
+class WatchedBody(BytesPayload):
+    """The request's body; aiohttp asks it to write itself, which is when an attempt becomes ambiguous."""
+
+    def __init__(self, value: bytes, exchange: Exchange) -> None:
+        super().__init__(value)
+        self._exchange = exchange
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._exchange.sent = True
+        await super().write(writer)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._exchange.sent = True
+        await super().write_with_length(writer, content_length)
+
+
+class CautiousBody(WatchedBody):
+    """Refuses to write itself to a connection on which something has happened since it was kept.
+
+    What that is was read before a byte of this request was written: headers go out together with the body.
+    """
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if self._exchange.sent is False:
+            transport: asyncio.Transport | None = getattr(writer, "transport", None)
+            if transport is None or transport.is_closing():
+                raise StaleConnectionError
+            if getattr(transport.get_protocol(), "should_close", False):
+                transport.close()
+                raise StaleConnectionError
+        await super().write_with_length(writer, content_length)
