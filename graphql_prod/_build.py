@@ -22,7 +22,8 @@ from graphql_prod.resilience.retry.budget import Budget
 from graphql_prod.schema.store import INTROSPECTION, Schemas
 from graphql_prod.sessions.sessions import Sessions
 from graphql_prod.shutdown.conductor import Conductor
-from graphql_prod.subscriptions.manager import ConnectionManager, SubscriptionContext
+from graphql_prod.subscriptions.context import SubscriptionContext
+from graphql_prod.subscriptions.manager import ConnectionManager
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
 from graphql_prod.telemetry.telemetry import Telemetry
 from graphql_prod.urls import has_credentials, host_of, http_url
@@ -106,7 +107,7 @@ class Composition:
             state=self.registry.state,
             in_flight=len(self.registry.calls),
             subscriptions=len(connections.readers),
-            sockets=len(connections.lines),
+            sockets=len(connections.channels),
             events=connections.events,
             reconnects=connections.reconnects,
             dropped=connections.dropped,

@@ -37,7 +37,7 @@ from graphql_prod.settings.arguments import effective
 from graphql_prod.settings.variables import PREFIX
 from graphql_prod.shutdown.signals import SIGNALS
 from graphql_prod.sources import load
-from graphql_prod.subscriptions.manager import SubscribeRequest
+from graphql_prod.subscriptions.context import SubscribeRequest
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
@@ -68,9 +68,9 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.session import Backend
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
+    from graphql_prod.subscriptions.context import Resume
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.payload import PayloadProvider
-    from graphql_prod.subscriptions.subscriber import Resume
     from graphql_prod.telemetry.stats import ClientStats
 
 T = TypeVar("T")
@@ -482,7 +482,7 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLClientException: the document is no subscription, or does not fit the schema.
         """
         require_callable(on_gap=on_gap)
-        wish = await self._wished(
+        subscribe_request = await self._subscribe_request(
             request,
             headers,
             operation,
@@ -495,7 +495,13 @@ class ProductionClient(GraphQLClient):
             resume,
         )
         subscription = await subscribed(
-            self._prod.connections, wish, callbacks, on_data, on_error, on_gap, self._prod.registry.admit
+            self._prod.connections,
+            subscribe_request,
+            callbacks,
+            on_data,
+            on_error,
+            on_gap,
+            self._prod.registry.admit,
         )
         if wait:
             await ended(subscription)
@@ -566,7 +572,7 @@ class ProductionClient(GraphQLClient):
         """
         return EventStream(
             self._prod.connections,
-            lambda: self._wished(
+            lambda: self._subscribe_request(
                 request,
                 headers,
                 operation,
@@ -581,7 +587,7 @@ class ProductionClient(GraphQLClient):
             gaps=gaps,
         )
 
-    async def _wished(
+    async def _subscribe_request(
         self,
         request: GraphQLRequest | str,
         headers: dict[str, str] | None,

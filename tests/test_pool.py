@@ -336,7 +336,7 @@ class TestAbandoned:
 
 async def enter(gate: ConcurrencyLimiter, timeout: float | None = None) -> None:
     """Take a slot the way a call does."""
-    if not gate.take():
+    if not gate.acquire():
         await gate.wait(timeout)
 
 
@@ -347,8 +347,8 @@ class TestGate:
         await enter(gate)
         await enter(gate, 0.001)
         assert (gate.free, gate.waiting) == (0, 0)
-        gate.leave()
-        gate.leave()
+        gate.release()
+        gate.release()
         assert (gate.free, gate.limit) == (2, 2)
 
     async def test_first_come_first_served(self) -> None:
@@ -359,12 +359,12 @@ class TestGate:
         async def work(number: int) -> None:
             await enter(gate)
             order.append(number)
-            gate.leave()
+            gate.release()
 
         workers = [asyncio.create_task(work(number)) for number in range(5)]
         while gate.waiting < 5:
             await asyncio.sleep(0)
-        gate.leave()
+        gate.release()
         workers.append(asyncio.create_task(work(5)))
         await asyncio.gather(*workers)
         assert order == [0, 1, 2, 3, 4, 5]
@@ -377,7 +377,7 @@ class TestGate:
         with pytest.raises(PoolTimeoutError):
             await enter(gate, 0.01)
         assert gate.waiting == 0
-        gate.leave()
+        gate.release()
         assert gate.free == 1
 
     async def test_a_slot_handed_to_a_waiter_that_is_cancelled_is_given_on(self) -> None:
@@ -388,13 +388,13 @@ class TestGate:
         second = asyncio.create_task(enter(gate))
         while gate.waiting < 2:
             await asyncio.sleep(0)
-        gate.leave()
+        gate.release()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         await asyncio.wait_for(second, 5)
         assert (gate.free, gate.waiting) == (0, 0)
-        gate.leave()
+        gate.release()
         assert gate.free == 1
 
     async def test_a_slot_handed_over_as_the_time_runs_out_is_given_on(self) -> None:
@@ -405,13 +405,13 @@ class TestGate:
 
         async def wait() -> None:
             async with asyncio.timeout(None) as limit:
-                loop.call_soon(gate.leave)
+                loop.call_soon(gate.release)
                 loop.call_soon(lambda: limit.reschedule(loop.time()))
                 await enter(gate)
 
         with contextlib.suppress(TimeoutError):
             await wait()
-            gate.leave()
+            gate.release()
         assert (gate.free, gate.waiting) == (1, 0)
 
     async def test_cancels_at_random_moments_lose_and_make_no_slot(self) -> None:
@@ -430,7 +430,7 @@ class TestGate:
                         await asyncio.sleep(0)
                 finally:
                     holders -= 1
-                    gate.leave()
+                    gate.release()
 
         for _ in range(150):
             workers = [asyncio.create_task(work()) for _ in range(12)]

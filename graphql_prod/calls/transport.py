@@ -389,7 +389,7 @@ class ProductionTransport(GraphQLTransport):
         gate = session.gate
         if gate is None:
             return await stock.request(method, request, serializer, session=through, **options)
-        if not gate.take():
+        if not gate.acquire():
             if (
                 call.settings.probe and type(gate) is ConcurrencyLimiter
             ):  # the connector has a connection for it
@@ -398,7 +398,7 @@ class ProductionTransport(GraphQLTransport):
         try:
             return await stock.request(method, request, serializer, session=through, **options)
         finally:
-            gate.leave()
+            gate.release()
 
     async def _send_custom(
         self,

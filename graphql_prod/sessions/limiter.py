@@ -31,7 +31,7 @@ class ConcurrencyLimiter:
         """Calls that wait for a slot."""
         return len(self._waiting)
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take a slot if one is free."""
         if self.free:
             self.free -= 1
@@ -52,12 +52,12 @@ class ConcurrencyLimiter:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif waiter.done() and not waiter.cancelled():
-                self.leave()
+                self.release()
             if isinstance(error, TimeoutError):
                 raise PoolTimeoutError from None
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the slot to the next in line, or back."""
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -84,7 +84,7 @@ class DetachedRequests:
         self.limit = limit
         self.tasks: set[asyncio.Task[Any]] = set()
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """True while fewer than ``limit`` of them hold the caller's pool."""
         return len(self.tasks) < self.limit
 
@@ -95,10 +95,10 @@ class DetachedRequests:
         """
         try:
             async with asyncio.timeout(timeout):
-                while not self.take():
+                while not self.acquire():
                     await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             raise PoolTimeoutError from None
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Nothing to give back: the request itself holds the place."""

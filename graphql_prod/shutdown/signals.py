@@ -149,7 +149,7 @@ class SignalHandlers:
         if self._pulse is not None:
             self._pulse.cancel()
         for number in dict.fromkeys([*received, *relays]):
-            relays[number].leave(self)
+            relays[number].unregister(self)
 
 
 class Relay:
@@ -176,7 +176,7 @@ class Relay:
             for member in self.members:
                 member.arrived(number)
 
-    def leave(self, member: SignalHandlers) -> None:
+    def unregister(self, member: SignalHandlers) -> None:
         """Somebody is through; after the last of them the handler that was there is back, and is called."""
         self.members = [each for each in self.members if each is not member]
         self._forget_the_dead()

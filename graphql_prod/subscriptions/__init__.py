@@ -1,6 +1,6 @@
-"""Subscriptions that outlive their sockets.
+"""Subscriptions that outlive their connections.
 
-A call of ``subscribe()`` or ``stream()`` is a :class:`~.member.Member` of a :class:`~.line.Line`: the line
-opens sockets, one after another, and reads them; a member keeps what came for it until its reader takes it.
-What a lost connection means is decided in ``verdict``, without I/O.
+A call of ``subscribe()`` or ``stream()`` is a :class:`~.subscriber.Subscriber` of a
+:class:`~.channel.Channel`. The channel opens one :class:`~.connection.Connection` after another. A subscriber
+keeps what came for it in an event queue, until its reader takes it.
 """

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 # 2 to that many is more than any wait: no number grows without end in an outage of days.
 _DOUBLINGS = 32
-# No settings, no renewals and nobody who joins make it more: connections of a line, in any so many seconds.
+# No settings, no renewals and nobody who joins make it more: connections of a channel, in so many seconds.
 MOST, SECONDS = 10, 1.05
 
 
 class ReconnectBackoff:
-    """Exponential, with full jitter; one a line."""
+    """Exponential, with full jitter; one a channel."""
 
     __slots__ = ("_begun", "_failures", "_policy")
 
     def __init__(self, policy: SubscriptionPolicy) -> None:
         self._policy = policy
         self._failures = 0
-        self._begun: tuple[float, ...] = ()  # few lines ever have more than one: a deque would take more
+        self._begun: tuple[float, ...] = ()  # few channels ever have more than one: a deque would take more
 
     def began(self) -> None:
         """A connection begins."""
@@ -39,8 +39,8 @@ class ReconnectBackoff:
     def wait(self, floor: float = 0.0, newest: int | None = None) -> float:
         """Seconds before the next attempt: as much later as the server asked for, up to the longest.
 
-        :param newest: how often somebody who came later has failed by now, who waits no longer than on a line
-            of its own; None: nobody has come later.
+        :param newest: how often somebody who came later has failed by now, who waits no longer than on a
+            channel of its own; None: nobody has come later.
         """
         policy = self._policy
         failures = self._failures if newest is None else min(self._failures, max(0, newest - 1))

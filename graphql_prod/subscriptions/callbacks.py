@@ -47,7 +47,7 @@ class CallbackRun(Asker):
 
 
 class Said:
-    """What the stock object sends through us has been said already, by the line, or will be."""
+    """What the stock object sends through us has been said already, by the channel, or will be."""
 
     __slots__ = ()
 
@@ -79,7 +79,7 @@ class ReadThrough(CallbackRegistry):  # type: ignore[misc]  # it ships no types
     def register(self, event_type: AnyEventType, callback: CallbackType) -> None:
         """Register with the caller's registry, as stock does."""
         function = callback.function if isinstance(callback, Callback) else None
-        # The stock object asks for its start message to be sent at each acknowledgement: the line does that.
+        # The stock object asks for its start message at each acknowledgement: the channel sends it.
         if not isinstance(getattr(function, "__self__", None), Said):
             if self._theirs is _NOBODY:
                 self._theirs = CallbackRegistry()
@@ -165,7 +165,7 @@ class CallbackRunner:
         "_run_now",
         "_threads",
         "_weight",
-        "mailbox",
+        "event_queue",
         "name",
         "task",
     )
@@ -188,7 +188,7 @@ class CallbackRunner:
         self._outer: Asker | None = None
         self._run_now: CallbackRun | None = None
         self._loop = asyncio.get_running_loop()
-        self.mailbox: EventQueue | None = None
+        self.event_queue: EventQueue | None = None
         self.task: asyncio.Task[None] | None = None
 
     def backlog(self) -> int:
@@ -212,9 +212,9 @@ class CallbackRunner:
         self, callbacks: list[Callback], args: tuple[Any, ...], kwargs: dict[str, Any], *, counted: bool
     ) -> None:
         """Queue callbacks; those of an event count against ``max_queue``."""
-        size, mailbox = 0, self.mailbox
-        if mailbox is not None:
-            size, mailbox.handed = mailbox.handed, 0  # there may be more for the same message
+        size, event_queue = 0, self.event_queue
+        if event_queue is not None:
+            size, event_queue.handed = event_queue.handed, 0  # there may be more for the same message
         self._put(Run(callbacks, counted, args, kwargs, size), counted)
         self._weight += size
 
@@ -247,7 +247,7 @@ class CallbackRunner:
             if over is not None and over.done():
                 return
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End at once, a callback that runs too."""
         if self.task is not None and not self.inside:
             self.task.cancel()
@@ -274,9 +274,9 @@ class CallbackRunner:
         self._outer = ASKING.get()
         try:
             while self._queue:
-                mailbox = self.mailbox
-                if mailbox is not None and mailbox.dropped:
-                    await self._run_gap(mailbox.told(self._queue))
+                event_queue = self.event_queue
+                if event_queue is not None and event_queue.dropped:
+                    await self._run_gap(event_queue.told(self._queue))
                     continue
                 item = self._queue.popleft()
                 if isinstance(item, SubscriptionGap):
@@ -284,8 +284,8 @@ class CallbackRunner:
                     continue
                 self._events -= item.counted
                 self._weight -= item.size
-                if mailbox is not None and (item.counted or item.size):
-                    mailbox.taken()
+                if event_queue is not None and (item.counted or item.size):
+                    event_queue.taken()
                 self._current = item
                 for callback in item.callbacks:
                     await self._run(callback, item.args, item.kwargs)
@@ -299,8 +299,8 @@ class CallbackRunner:
         """Log what a cancel of this task has left undone."""
         lost, self._queue = self._events, None
         self._events = self._weight = 0
-        if self.mailbox is not None:
-            self.mailbox.taken()
+        if self.event_queue is not None:
+            self.event_queue.taken()
         tell_drop(self.name, SubscriptionGap(dropped=lost))
 
     async def _run_gap(self, gap: SubscriptionGap) -> None:

@@ -1,4 +1,4 @@
-"""What a line connects with: fresh headers each time, the session that is in use then."""
+"""What a channel connects with: fresh headers each time, the session that is in use then."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
-    from graphql_prod.subscriptions.manager import SubscribeRequest, SubscriptionContext
+    from graphql_prod.subscriptions.context import SubscribeRequest, SubscriptionContext
     from graphql_prod.subscriptions.reconnect import ConnectionLost
     from graphql_prod.subscriptions.sockets import Socket
 
 
 class Connector:
-    """Opens the sockets of one line.
+    """Opens the sockets of one channel.
 
     :ivar renewable: whether refused credentials can be exchanged for others.
     :ivar proven: whether the last connection stayed up with what it was made with.
@@ -38,10 +38,10 @@ class Connector:
     """
 
     __slots__ = (
+        "_context",
         "_credentials",
         "_endpoint",
         "_given",
-        "_ground",
         "_held",
         "_payload",
         "_refused",
@@ -58,21 +58,21 @@ class Connector:
         "transport",
     )
 
-    def __init__(self, ground: SubscriptionContext, wish: SubscribeRequest) -> None:
-        self.host = host_of(http_url(wish.endpoint))
-        self.protocols = wish.protocols
-        self.serializer: GraphQLSerializer = ground.serializer
-        self._ground = ground
-        self.max_values = ground.wire.max_response_values
-        self._credentials = wish.credentials
-        self._endpoint = wish.endpoint
-        self._request = wish.request
-        self._payload = InitPayload(wish.payload)
-        self.renewable = wish.credentials is not None or self._payload.renewable
+    def __init__(self, context: SubscriptionContext, subscribe_request: SubscribeRequest) -> None:
+        self.host = host_of(http_url(subscribe_request.endpoint))
+        self.protocols = subscribe_request.protocols
+        self.serializer: GraphQLSerializer = context.serializer
+        self._context = context
+        self.max_values = context.wire.max_response_values
+        self._credentials = subscribe_request.credentials
+        self._endpoint = subscribe_request.endpoint
+        self._request = subscribe_request.request
+        self._payload = InitPayload(subscribe_request.payload)
+        self.renewable = subscribe_request.credentials is not None or self._payload.renewable
         self.proven = False
         self.changed = False
-        self.session = wish.session
-        self.transport = wish.transport
+        self.session = subscribe_request.session
+        self.transport = subscribe_request.transport
         self._held: Session | None = None
         self._given: Given | None = None
         """What the provider gave last."""
@@ -118,8 +118,8 @@ class Connector:
         :raises TransportError: the provider failed.
         """
         sent = self._request.headers
-        if self._ground.telemetry.tracer is not None:
-            sent = inject(sent)  # the line's own context: that of the subscription that it was begun for
+        if self._context.telemetry.tracer is not None:
+            sent = inject(sent)  # the channel's own context: that of the subscription that it was begun for
         credentials = self._credentials
         if credentials is None:
             return sent
@@ -129,15 +129,15 @@ class Connector:
             if given is None:
                 given = context.copy().run(credentials.given_now, self._refused)
             if given is None:
-                given = await credentials.headers(self._refused, self._ground.provider_limit)
+                given = await credentials.headers(self._refused, self._context.provider_limit)
         except ProviderError as error:
-            # The line takes secrets out.
+            # The channel takes secrets out.
             raise provider_failed(self.host, error) from error.__cause__ or error
         if has_credentials(self._endpoint):
             refuse_twice(self.host, given.headers)
         self._given, self._refused, self.proven = given, None, False
         self.changed = before is not None and not credentials.is_async and given.headers != before.headers
-        beneath = credentials.beneath or self._ground.static_headers
+        beneath = credentials.beneath or self._context.static_headers
         return {**sent, **provided(given.headers, sent, beneath)}
 
     def may_renew(self, loss: ConnectionLost, *, renewed: bool) -> bool:
@@ -161,17 +161,17 @@ class Connector:
 
     def secrets(self) -> frozenset[str]:
         """What must not be seen in the cause of an error."""
-        ground = self._ground
+        context = self._context
         given = None if self._given is None else self._given.headers
         latest = None if self._credentials is None else self._credentials.latest
         return secrets_of(
-            urls=(self._endpoint, ground.wire.proxy),
-            headers=(self._request.headers, ground.static_headers, given, latest),
+            urls=(self._endpoint, context.wire.proxy),
+            headers=(self._request.headers, context.static_headers, given, latest),
             payload=self._payload.latest,
         )
 
     def renewed(self) -> Connector:
-        """One for another line, which begins with newer credentials."""
+        """One for another channel, which begins with newer credentials."""
         twin = copy.copy(self)
         twin._held = None
         twin._payload = copy.copy(self._payload)
@@ -198,7 +198,7 @@ class Connector:
         :param context: that of the subscriber; None where there may be several, of which none is asked for.
         :raises TransportError: the callable that gives the payload failed.
         """
-        payload = await self._payload.current(self.host, self._ground.provider_limit, context)
+        payload = await self._payload.current(self.host, self._context.provider_limit, context)
         return init_message(payload, headers)
 
     def dumps(self, message: Message) -> str:
@@ -212,18 +212,18 @@ class Connector:
     async def open(self, headers: Mapping[str, str]) -> Socket:
         """A new socket. Safe to cancel.
 
-        :raises Exception: there is none; the border in ``verdict`` knows what it means.
+        :raises Exception: there is none; the border in ``decision`` knows what it means.
         """
-        ground = self._ground
+        context = self._context
         if self.transport is not None:
             request = self._request.copy(headers=dict(headers))
             return await StockSocket.open(
                 self.transport, self._endpoint, request, self.serializer, self.protocols, self.session
             )
-        limit = ground.wire.max_response_bytes
-        if ground.over_websockets(self.session):
-            return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, ground.wire)
-        session = ground.session_for(self.session)
+        limit = context.wire.max_response_bytes
+        if context.over_websockets(self.session):
+            return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, context.wire)
+        session = context.session_for(self.session)
         native = session.for_upgrades()
         if native is not None and getattr(native, "closed", False):
             raise SubscriptionClosedError(

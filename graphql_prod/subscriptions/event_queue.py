@@ -49,7 +49,7 @@ class Downstream(Protocol):
 
 
 class EventQueue:
-    """Written by one line, read by one task.
+    """Written by one channel, read by one task.
 
     :ivar dropped: events thrown away since this was last told.
     :ivar error: what the reader gets once everything before it was taken.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
 
-# Rounds of the loop before the verdict: what waits to be read is read in them, what waits to be sent is sent.
+# Rounds of the loop before the decision: what waits is read and sent in them.
 TURNS = 2
 
 

@@ -8,7 +8,7 @@ from graphql_prod import clock
 
 
 class Rest:
-    """One a line; nothing is held while nobody waits."""
+    """One a channel; nothing is held while nobody waits."""
 
     __slots__ = ("_earliest", "_timer", "_waiter")
 

@@ -1,4 +1,4 @@
-"""What a line sends beside reading: small tasks, begun in the order of the calls."""
+"""What a channel sends beside reading: small tasks, begun in the order of the calls."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from aiographql.client import GraphQLSubscriptionEvent
 
-    from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
+    from graphql_prod.subscriptions.context import SubscribeRequest
+    from graphql_prod.subscriptions.manager import ConnectionManager
     from graphql_prod.subscriptions.protocol import Message
     from graphql_prod.subscriptions.subscriber import Subscriber
 
@@ -42,22 +43,22 @@ class EventStream(AsyncGenerator[Any, None]):
         "_error",
         "_established",
         "_gaps",
-        "_hub",
         "_keeper",
-        "_member",
+        "_manager",
         "_over",
         "_reader",
-        "_wished",
+        "_subscriber",
+        "_subscribe_request",
     )
 
-    _member: Subscriber
+    _subscriber: Subscriber
     _reader: StreamReader
 
     def __init__(
-        self, hub: ConnectionManager, wished: Callable[[], Awaitable[SubscribeRequest]], *, gaps: bool
+        self, manager: ConnectionManager, wished: Callable[[], Awaitable[SubscribeRequest]], *, gaps: bool
     ) -> None:
-        self._hub = hub
-        self._wished: Callable[[], Awaitable[SubscribeRequest]] | None = wished
+        self._manager = manager
+        self._subscribe_request: Callable[[], Awaitable[SubscribeRequest]] | None = wished
         self._gaps = gaps
         self._keeper: AsyncGenerator[None, None] | None = None
         self._established = False
@@ -75,25 +76,25 @@ class EventStream(AsyncGenerator[Any, None]):
                 if not self._established and not self._over:
                     await self._establish()
                 while not self._over:
-                    mailbox = self._member.mailbox
-                    item = mailbox.take()
+                    event_queue = self._subscriber.event_queue
+                    item = event_queue.take()
                     if item is None:
-                        if mailbox.ended:
-                            self._end(mailbox.error)
+                        if event_queue.ended:
+                            self._end(event_queue.error)
                         else:
-                            await mailbox.arrival()
+                            await event_queue.arrival()
                     elif isinstance(item, SubscriptionGap):
                         if self._gaps:
                             self._reader.hands_over()
                             self._asked = False
                             return item
-                        tell_drop(self._member.name, item)
+                        tell_drop(self._subscriber.name, item)
                     elif item["type"] in EVENTS:
                         self._reader.hands_over()
                         self._asked = False
-                        return self._member.event(item)
+                        return self._subscriber.event(item)
                     elif item["type"] == "error":
-                        self._end(_refusal(self._member, item))
+                        self._end(_refusal(self._subscriber, item))
             except Exception as error:  # noqa: BLE001 -- raised below, when all is closed
                 self._end(error)
             await self._close()
@@ -108,19 +109,19 @@ class EventStream(AsyncGenerator[Any, None]):
     async def _establish(self) -> None:
         """Subscribe, and wait for the acknowledgement. A cancel leaves that to the next one who asks."""
         try:
-            if self._wished is not None:
-                wish = await self._wished()
+            if self._subscribe_request is not None:
+                subscribe_request = await self._subscribe_request()
                 try:
-                    self._member = self._hub.join(wish)
+                    self._subscriber = self._manager.join(subscribe_request)
                 except Exception:
-                    if wish.transport is not None and self._hub.is_own(wish):
-                        await wish.transport.close()  # as one that was used
+                    if subscribe_request.transport is not None and self._manager.is_own(subscribe_request):
+                        await subscribe_request.transport.close()  # as one that was used
                     raise
-                self._wished = None  # it keeps all that stream() was given
-                self._reader = StreamReader(self._hub, self._member)
-                self._keeper = _keeper(self._hub, wish, self._member, self._reader)
+                self._subscribe_request = None  # it keeps all that stream() was given
+                self._reader = StreamReader(self._manager, self._subscriber)
+                self._keeper = _keeper(self._manager, subscribe_request, self._subscriber, self._reader)
                 await anext(self._keeper)
-            await self._member.started()
+            await self._subscriber.started()
             self._established = True
         except BaseException:
             del self
@@ -135,7 +136,7 @@ class EventStream(AsyncGenerator[Any, None]):
         """The end; the first word counts."""
         if not self._over:
             self._over, self._error = True, error
-        self._wished = None
+        self._subscribe_request = None
 
     async def _close(self) -> None:
         keeper, self._keeper = self._keeper, None
@@ -172,7 +173,10 @@ class EventStream(AsyncGenerator[Any, None]):
 
 
 async def _keeper(
-    hub: ConnectionManager, wish: SubscribeRequest, member: Subscriber, reader: StreamReader
+    manager: ConnectionManager,
+    subscribe_request: SubscribeRequest,
+    subscriber: Subscriber,
+    reader: StreamReader,
 ) -> AsyncGenerator[None, None]:
     """Holds a subscription until it is closed, by a stream, or because that is collected.
 
@@ -183,15 +187,15 @@ async def _keeper(
     finally:
         # A cancel is not held up by a server that does not answer the close frame.
         task = asyncio.current_task()
-        in_haste = task is not None and task.cancelling() > 0 and member.line.connected
-        member.leave()
-        reader.leave()
+        in_haste = task is not None and task.cancelling() > 0 and subscriber.channel.connected
+        subscriber.unregister()
+        reader.unregister()
         try:
-            if not in_haste and not member.line.shared and not member.disowned:
-                await asyncio.wait({member.line.task})
+            if not in_haste and not subscriber.channel.shared and not subscriber.disowned:
+                await asyncio.wait({subscriber.channel.task})
         finally:
-            if wish.transport is not None and hub.is_own(wish):
-                await wish.transport.close()
+            if subscribe_request.transport is not None and manager.is_own(subscribe_request):
+                await subscribe_request.transport.close()
 
 
 def _let_go_of_frames() -> None:
@@ -211,8 +215,8 @@ def _asked_for(task: asyncio.Task[Any]) -> None:
             task.exception()
 
 
-def _refusal(member: Subscriber, message: Message) -> Exception:
-    request = member.event(message).request
+def _refusal(subscriber: Subscriber, message: Message) -> Exception:
+    request = subscriber.event(message).request
     return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
 
 
@@ -241,11 +245,21 @@ PATIENCE = 2.0
 class StreamReader:
     """Who reads a stream."""
 
-    __slots__ = ("_carried", "_handed", "_hub", "_lost", "_number", "_patience", "_task", "loop", "member")
+    __slots__ = (
+        "_carried",
+        "_handed",
+        "_lost",
+        "_manager",
+        "_number",
+        "_patience",
+        "_task",
+        "loop",
+        "subscriber",
+    )
 
-    def __init__(self, hub: ConnectionManager, member: Subscriber) -> None:
-        self._hub = hub
-        self.member = member
+    def __init__(self, manager: ConnectionManager, subscriber: Subscriber) -> None:
+        self._manager = manager
+        self.subscriber = subscriber
         self._number = next(_numbers)
         _alive.add(self._number)
         self._lost = False
@@ -256,7 +270,7 @@ class StreamReader:
         self._handed = False
         self._patience: asyncio.TimerHandle | None = None
         self._read_by(asyncio.current_task())
-        hub.enter(self)
+        manager.register(self)
 
     def _read_by(self, task: asyncio.Task[Any] | None) -> None:
         before, self._task = self._task, task
@@ -278,7 +292,7 @@ class StreamReader:
             # One that was dropped in the middle has ended in a context of the loop's own.
             ASKING.set(StreamBody((here.numbers & _alive) | {self._number}, here.outer))
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         """The end."""
         _alive.discard(self._number)
         here = ASKING.get()
@@ -287,16 +301,16 @@ class StreamReader:
             ASKING.set(StreamBody(others, here.outer) if others else here.outer)
         if self._patience is not None:
             self._patience.cancel()
-        self._hub.leave(self)
+        self._manager.unregister(self)
 
     @property
     def in_order(self) -> bool:
         """Whether it came to its end in order; the loop over it may go on with what it has."""
-        return self.member.established and not self._lost
+        return self.subscriber.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits can still be read."""
-        self.member.leave()
+        self.subscriber.unregister()
         if self._carried:
             self._look()
         elif self._task is not None:
@@ -304,8 +318,8 @@ class StreamReader:
 
     def _look(self) -> None:
         """Nobody knows whether what reads is still there: it is, as long as it asks."""
-        if not self.member.mailbox.events and not self.member.mailbox.awaited:
-            self.cut()  # nothing is lost with it
+        if not self.subscriber.event_queue.events and not self.subscriber.event_queue.awaited:
+            self.abort()  # nothing is lost with it
         elif self._handed or self._patience is None:
             self._handed = False
             self._patience = self.loop.call_later(PATIENCE, self._look)
@@ -314,24 +328,24 @@ class StreamReader:
 
     def _left_alone(self, _: object) -> None:
         """The task that read is over, and the generator is only kept, by a traceback perhaps."""
-        if not self.member.mailbox.awaited:
-            self.cut()
+        if not self.subscriber.event_queue.awaited:
+            self.abort()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """What waits is thrown away; whoever asks for more hears of it."""
-        member, mailbox = self.member, self.member.mailbox
-        member.leave()
-        if mailbox.events:
+        subscriber, event_queue = self.subscriber, self.subscriber.event_queue
+        subscriber.unregister()
+        if event_queue.events:
             self._lost = True
-            mailbox.discard()
-            error = cut_off(member.line.host)
+            event_queue.discard()
+            error = cut_off(subscriber.channel.host)
             # Whatever had ended it, its reader has not read all that came before.
-            error.__cause__, mailbox.error = mailbox.error, error
-        self._hub.leave(self)
+            error.__cause__, event_queue.error = event_queue.error, error
+        self._manager.unregister(self)
 
     def disown(self) -> object:
         """In a child that was forked: there is nothing to read."""
-        return self.member.disown()
+        return self.subscriber.disown()
 
     def is_caller(self) -> bool:
         """Whether who asks was called by who reads: it cannot be waited for."""

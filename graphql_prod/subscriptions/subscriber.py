@@ -1,13 +1,11 @@
-"""One subscription on a line: its place in the protocol, and the mailbox that its reader empties."""
+"""One subscription on a channel: its place in the protocol, and the queue that its reader empties."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from aiographql.client import GraphQLSubscriptionEvent
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
@@ -19,11 +17,14 @@ from graphql_prod.subscriptions.reconnect import CREDENTIALS_REFUSED
 from graphql_prod.subscriptions.shapes import invalid_event
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from contextvars import Context
 
-    from graphql_prod.subscriptions.connection import Connection
+    from aiographql.client import GraphQLSubscriptionEvent
+    from aiographql.client.serializer import GraphQLSerializer
+
+    from graphql_prod.subscriptions.context import Resume, SubscribeRequest
     from graphql_prod.subscriptions.events import SubscriptionGap
-    from graphql_prod.subscriptions.manager import SubscribeRequest
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.telemetry.spans import SubscriptionSpan
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 AT_ONCE = 2.0
 # Seconds in which the end of a socket may be about what was sent last.
 NEW = 30.0
-
-Variables = Mapping[str, Any]
-Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
 
 
 def bytes_of(data: str | bytes) -> int:
@@ -60,7 +58,7 @@ class Moved:
     at_once: bool
 
     def gap(self, gap: SubscriptionGap) -> SubscriptionGap:
-        """The gap on its own line, or what it comes to on another one."""
+        """The gap on its own channel, or what it comes to on another one."""
         if gap.attempts:
             return gap
         down_for = clock.monotonic() - self.at
@@ -88,12 +86,45 @@ class Suspect:
     before: str | bytes | None
 
 
+class SubscriberChannel(Protocol):
+    """What a subscription has to know of the channel that it is on."""
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[None]
+    dialect: Dialect
+
+    @property
+    def host(self) -> str:
+        """Whom it connects to, for texts."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other subscriptions may join."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a socket, which takes a moment to close."""
+
+    @property
+    def serializer(self) -> GraphQLSerializer:
+        """What reads messages."""
+
+    def unregister(self, subscriber: Subscriber) -> None:
+        """Let a subscription go, and tell the server if it knows of it."""
+
+    def held_back(self) -> AbstractContextManager[None]:
+        """While this lasts nothing is read, and silence means nothing."""
+
+    def count_drop(self) -> None:
+        """An event was thrown away."""
+
+
 class Subscriber:
-    """A subscription, as its line sees it.
+    """A subscription, as its channel sees it.
 
     :ivar key: the id on the wire; unlike ``name`` never used twice.
     :ivar name: the subscription's id, which its events carry.
-    :ivar established: whether its line has been acknowledged since it joined.
+    :ivar established: whether its channel has been acknowledged since it joined.
     :ivar subscribed: whether the server has been asked for its events, over the socket that is open now.
     :ivar disowned: whether it was left behind in the parent of this process.
     :ivar answered: whether the server has answered since it was last asked.
@@ -114,38 +145,38 @@ class Subscriber:
         "_started",
         "_suspect",
         "answered",
+        "channel",
         "context",
         "control",
         "disowned",
         "established",
+        "event_queue",
         "failures",
         "key",
-        "line",
-        "mailbox",
         "name",
         "renewed",
         "size",
         "span",
+        "subscribe_request",
         "subscribed",
-        "wish",
     )
 
     def __init__(
         self,
-        line: Connection,
+        channel: SubscriberChannel,
         key: str,
         name: str,
-        wish: SubscribeRequest,
+        subscribe_request: SubscribeRequest,
         policy: SubscriptionPolicy,
         context: Context,
         *,
         control: bool,
     ) -> None:
-        self.line = line
+        self.channel = channel
         self.key = key
         self.name = name
         self.control = control
-        self.mailbox = EventQueue(policy.max_queue, policy.overflow, policy.max_queue_bytes)
+        self.event_queue = EventQueue(policy.max_queue, policy.overflow, policy.max_queue_bytes)
         self.established = False
         self.subscribed = False
         self.answered = False
@@ -155,24 +186,24 @@ class Subscriber:
         self.failures = 0
         self.disowned = False
         self._patience = policy.ack_timeout
-        self.wish = wish
+        self.subscribe_request = subscribe_request
         self.context = context
-        self._request = wish.request
-        self._resume = wish.resume
+        self._request = subscribe_request.request
+        self._resume = subscribe_request.resume
         self._last: str | bytes | None = None
         """The last event as it came: callbacks may do what they like with the one that they get."""
         self._again = False
         """Whether it had been acknowledged before it was last."""
         self._since = 0.0
-        """When its line was last acknowledged."""
+        """When its channel was last acknowledged."""
         self._moved: Moved | None = None
         self._suspect: Suspect | None = None
         self._started: asyncio.Future[None] | None = None
 
     def disown(self) -> object:
-        """In a child that was forked: its line is the parent's, and is not told."""
+        """In a child that was forked: its channel is the parent's, and is not told."""
         self.disowned = True
-        return self._started, self.mailbox.disown()
+        return self._started, self.event_queue.disown()
 
     @property
     def takes_its_time(self) -> bool:
@@ -184,11 +215,11 @@ class Subscriber:
 
         :raises Exception: why there will be none.
         """
-        if not self.mailbox.ended and not self.established:
+        if not self.event_queue.ended and not self.established:
             self._started = asyncio.get_running_loop().create_future()
             await self._started
         if not self.established:
-            raise self.mailbox.error or cut_off(self.line.host)
+            raise self.event_queue.error or cut_off(self.channel.host)
 
     def acknowledged(self, gap: SubscriptionGap, message: Message) -> None:
         """A socket is there; events come next."""
@@ -196,14 +227,14 @@ class Subscriber:
         if moved is not None:
             gap = moved.gap(gap)
         if self.established and (moved is None or not moved.at_once):
-            self.mailbox.put(gap)
+            self.event_queue.put(gap)
             if self.span is not None:
                 self.span.gap(gap)
         self._again = self.established
         self.answered = False
         self._since = clock.monotonic()
         if self.control:
-            self.mailbox.put(message)
+            self.event_queue.put(message)
         self.established = True
         self._answer()
 
@@ -244,19 +275,19 @@ class Subscriber:
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more will come: this is the end for its reader, after what waits."""
-        self.mailbox.end(error)
+        self.event_queue.end(error)
         self._answer()
 
     def over(self) -> None:
         """Its reader is through; nobody watches it any more."""
         span, self.span = self.span, None
         if span is not None:
-            span.end(self.mailbox.error)
+            span.end(self.event_queue.error)
 
-    def leave(self) -> None:
-        """The reader wants no more. Its line tells the server; what waits stays."""
+    def unregister(self) -> None:
+        """The reader wants no more. Its channel tells the server; what waits stays."""
         if not self.disowned:
-            self.line.leave(self)
+            self.channel.unregister(self)
         self.end()
 
     def event(self, message: Message) -> GraphQLSubscriptionEvent:
@@ -265,50 +296,55 @@ class Subscriber:
 
     def invalid(self, payload: object) -> Exception:
         """The end that an event makes which is no GraphQL answer."""
-        return invalid_event(self.line.host, self._request, payload)
+        return invalid_event(self.channel.host, self._request, payload)
 
     def take_control(self, message: Message, data: str | bytes) -> None:
         """Something about the connection, for callbacks that look at that; never one too many."""
-        if self.control and not self.mailbox.is_crowded(size := bytes_of(data)):
-            self.mailbox.put(message, size)
+        if self.control and not self.event_queue.is_crowded(size := bytes_of(data)):
+            self.event_queue.put(message, size)
 
     async def take(self, message: Message, data: str | bytes) -> None:
         """An event, and how it came: wait for room, drop the oldest, or end, as the policy says."""
         self._last = data
-        mailbox = self.mailbox
+        event_queue = self.event_queue
         size = bytes_of(data)
-        if mailbox.is_full(size):
-            await self._squeeze(mailbox, message, size)
+        if event_queue.is_full(size):
+            await self._squeeze(event_queue, message, size)
         else:
-            mailbox.put(message, size)
+            event_queue.put(message, size)
 
-    async def _squeeze(self, mailbox: EventQueue, message: Message, size: int) -> None:
-        overflow = mailbox.overflow
-        if overflow == "block" and not self.line.shared:
-            with self.line.held_back():
-                await mailbox.put_when_room(message, size)
+    async def _squeeze(self, event_queue: EventQueue, message: Message, size: int) -> None:
+        overflow = event_queue.overflow
+        if overflow == "block" and not self.channel.shared:
+            with self.channel.held_back():
+                await event_queue.put_when_room(message, size)
             return
-        await mailbox.turn(size)
-        if overflow != "drop_oldest" and mailbox.is_full(size):
-            self.line.leave(self)
+        await event_queue.turn(size)
+        if overflow != "drop_oldest" and event_queue.is_full(size):
+            self.channel.unregister(self)
             self.end(self._overflow(size))
-        if mailbox.ended:
+        if event_queue.ended:
             return
-        while mailbox.is_full(size):
-            mailbox.drop_oldest()
-            self.line.hub.dropped += 1
+        while event_queue.is_full(size):
+            event_queue.drop_oldest()
+            self.channel.count_drop()
             if self.span is not None:
                 self.span.dropped()
-        mailbox.put(message, size)
+        event_queue.put(message, size)
 
     def _overflow(self, size: int) -> Exception:
-        why = "On a shared connection nobody may hold the others back. " if self.line.shared else ""
-        waits, setting = f"{self.mailbox.limit} events wait for its reader, and one more came", "max_queue"
-        if self.mailbox.is_heavy(size):
-            waits = f"with one more, its events that wait would come to over {self.mailbox.max_bytes:,} bytes"
+        why = "On a shared connection nobody may hold the others back. " if self.channel.shared else ""
+        waits, setting = (
+            f"{self.event_queue.limit} events wait for its reader, and one more came",
+            "max_queue",
+        )
+        if self.event_queue.is_heavy(size):
+            waits = (
+                f"with one more, its events that wait would come to over {self.event_queue.max_bytes:,} bytes"
+            )
             setting = "max_queue_bytes"
         return SubscriptionClosedError(
-            f"The subscription to {self.line.host} was ended: {waits}. {why}Read faster, raise "
+            f"The subscription to {self.channel.host} was ended: {waits}. {why}Read faster, raise "
             f"subscriptions.{setting}, or set subscriptions.overflow to drop_oldest.",
             close_reason="the queue was full",
         )
@@ -327,7 +363,7 @@ class Subscriber:
     async def _resumed(self, resume: Resume) -> dict[str, Any]:
         data, last = self._last, None
         if data is not None:
-            last = self.event(self.receive(read(data, self.line.opener.serializer)))
+            last = self.event(self.receive(read(data, self.channel.serializer)))
         limit = asyncio.timeout(self._patience)
         try:
             async with limit:
@@ -335,13 +371,13 @@ class Subscriber:
             if not isinstance(variables, Mapping):
                 raise TypeError(f"resume must return a mapping of variables, not {type(variables).__name__}")  # noqa: TRY301
         except BaseException as error:
-            task = asyncio.current_task(self.line.loop)
+            task = asyncio.current_task(self.channel.loop)
             ending = asyncio.CancelledError | GeneratorExit
             if isinstance(error, ending) and (task is None or task.cancelling()):
                 raise
             closed = self._unresumed(error, limit.expired())
             if isinstance(error, KeyboardInterrupt | SystemExit):
-                self.line.leave(self)
+                self.channel.unregister(self)
                 self.end(closed)
                 raise
             raise closed from error
@@ -354,8 +390,8 @@ class Subscriber:
             what = f"its resume gave no variables within {self._patience:g} s"
             hint = "See what it waits for, or raise subscriptions.ack_timeout, which is its limit too."
         return SubscriptionClosedError(
-            f"The subscription to {self.line.host} was ended: {what}, so that nobody knows where to go on. "
-            f"{hint}",
+            f"The subscription to {self.channel.host} was ended: {what}, so that nobody knows where to "
+            f"go on. {hint}",
             close_reason="resume timed out" if overdue else "resume failed",
         )
 

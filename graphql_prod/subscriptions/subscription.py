@@ -1,4 +1,4 @@
-"""A subscription with callbacks: the stock object, on a line of ours."""
+"""A subscription with callbacks: the stock object, on a channel of ours."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
     from cafeteria.asyncio.callbacks import CallbackType
 
-    from graphql_prod.subscriptions.connection import Connection
-    from graphql_prod.subscriptions.manager import ConnectionManager, SubscribeRequest
+    from graphql_prod.subscriptions.context import SubscribeRequest
+    from graphql_prod.subscriptions.manager import ConnectionManager
     from graphql_prod.subscriptions.protocol import Message
-    from graphql_prod.subscriptions.subscriber import Subscriber
+    from graphql_prod.subscriptions.subscriber import Subscriber, SubscriberChannel
 
 logger = logging.getLogger("graphql_prod")
 
@@ -60,7 +60,7 @@ class ProductionSubscription(GraphQLSubscription):
         if task is not None and isinstance(self.transport, StockTransportAdapter):
             # Before the stock object's own: it would cancel the task, wherever that is.
             object.__setattr__(self, "task", None)
-            self.transport.leave(task)
+            self.transport.unregister(task)
         super().unsubscribe()
 
     async def unsubscribe_and_wait(self) -> None:
@@ -81,18 +81,18 @@ class ProductionSubscription(GraphQLSubscription):
 
 
 class StockTransportAdapter:
-    """The transport that the stock object of one subscription is given; it leads to a line."""
+    """The transport that the stock object of one subscription is given; it leads to a channel."""
 
     __slots__ = (
         "_admit",
-        "_delivery",
-        "_hub",
+        "_channel",
         "_left",
-        "_line",
+        "_manager",
         "_opened",
         "_served",
+        "_socket_adapter",
+        "_subscribe_request",
         "_used",
-        "_wish",
         "callbacks",
         "subscription",
         "worker",
@@ -100,25 +100,25 @@ class StockTransportAdapter:
 
     def __init__(
         self,
-        hub: ConnectionManager,
-        wish: SubscribeRequest,
+        manager: ConnectionManager,
+        subscribe_request: SubscribeRequest,
         on_gap: Callable[[SubscriptionGap], Any] | None,
         admit: Callable[[], None],
     ) -> None:
-        self._hub = hub
-        self._wish = wish
+        self._manager = manager
+        self._subscribe_request = subscribe_request
         self._admit = admit
         self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._used = False
-        self._line: Connection | None = None
-        self.worker = CallbackRunner(on_gap, hub.policy.callback_executor, self._count_failure)
+        self._channel: SubscriberChannel | None = None
+        self.worker = CallbackRunner(on_gap, manager.policy.callback_executor, self._count_failure)
         self.callbacks: ReadThrough | None = None
         self.subscription: ProductionSubscription | None = None
         self._left: asyncio.Task[Any] | None = None
         """The task that ends because unsubscribe() was called."""
         self._served: asyncio.Task[Any] | None = None
         """The task that came through here last."""
-        self._delivery: StockSocketAdapter | None = None
+        self._socket_adapter: StockSocketAdapter | None = None
         """What it was given."""
 
     def attach(self, subscription: ProductionSubscription, callbacks: ReadThrough) -> None:
@@ -127,7 +127,7 @@ class StockTransportAdapter:
         self.callbacks = callbacks
         self.worker.name = subscription.id
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
+    def unregister(self, task: asyncio.Task[Any]) -> None:
         """Have a task come to its end by itself; no cancel would end it normally wherever it is."""
         self._left = task
         self.worker.discard()
@@ -139,13 +139,13 @@ class StockTransportAdapter:
     def _leave(self, task: asyncio.Task[Any]) -> None:
         if task is not self._served:
             task.cancel()  # over another transport, which only a cancel reaches
-        elif self._delivery is not None:
-            self._delivery.leave()
+        elif self._socket_adapter is not None:
+            self._socket_adapter.unregister()
 
-    def forget(self, delivery: StockSocketAdapter) -> None:
+    def forget(self, socket_adapter: StockSocketAdapter) -> None:
         """It is through."""
-        if self._delivery is delivery:
-            self._delivery = None
+        if self._socket_adapter is socket_adapter:
+            self._socket_adapter = None
 
     async def opened(self) -> None:
         """Wait for the first acknowledgement. Safe to cancel.
@@ -167,35 +167,37 @@ class StockTransportAdapter:
         **_: Any,
     ) -> StockSocketAdapter | Nothing:
         """What the stock object calls for a socket: it gets one that never breaks."""
-        self._served, self._delivery = asyncio.current_task(), None
+        self._served, self._socket_adapter = asyncio.current_task(), None
         try:
             if self._is_left():
                 return Nothing()
             self._admit()
-            wish = self._wish.to(endpoint, session)
-            if self._line is not None and not self._line.shared:
-                await asyncio.wait({self._line.task})  # its place among the sockets is ours
+            subscribe_request = self._subscribe_request.to(endpoint, session)
+            if self._channel is not None and not self._channel.shared:
+                await asyncio.wait({self._channel.task})  # its place among the sockets is ours
                 if self._is_left():
                     return Nothing()
-            member = self._hub.join(wish, self.worker.name, again=self._used, control=True)
+            subscriber = self._manager.join(
+                subscribe_request, self.worker.name, again=self._used, control=True
+            )
             self._used = True
-            self._line = member.line
-            delivery = self._delivery = StockSocketAdapter(self, self._hub, member)
+            self._channel = subscriber.channel
+            socket_adapter = self._socket_adapter = StockSocketAdapter(self, self._manager, subscriber)
             try:
-                await member.started()
+                await subscriber.started()
             except BaseException as error:
-                await delivery.abandon()
+                await socket_adapter.abandon()
                 if self._is_left() and not isinstance(error, asyncio.CancelledError):
                     return Nothing()
-                if isinstance(error, asyncio.CancelledError) and delivery.was_cut:
-                    raise cut_off(member.line.host) from None
+                if isinstance(error, asyncio.CancelledError) and socket_adapter.was_cut:
+                    raise cut_off(subscriber.channel.host) from None
                 raise
         except Exception as error:
             if not self._tell(error):
                 self.report(error)
             raise
         self._tell(None)
-        return delivery
+        return socket_adapter
 
     @property
     def reached(self) -> bool:
@@ -209,7 +211,7 @@ class StockTransportAdapter:
         """The first task is over; nobody shall wait for a connection that it would have made."""
         if not task.cancelled():
             task.exception()  # whoever asks was told
-        self._tell(ended_from_outside(host_of(http_url(self._wish.endpoint))))
+        self._tell(ended_from_outside(host_of(http_url(self._subscribe_request.endpoint))))
 
     def _tell(self, error: Exception | None) -> bool:
         """Answer whoever waits for the first connection; False if nobody does."""
@@ -224,8 +226,8 @@ class StockTransportAdapter:
 
     async def close(self) -> None:
         """Close a transport that was given for this subscription alone, as stock does."""
-        if self._wish.transport is not None and self._hub.is_own(self._wish):
-            await self._wish.transport.close()
+        if self._subscribe_request.transport is not None and self._manager.is_own(self._subscribe_request):
+            await self._subscribe_request.transport.close()
 
     def report(self, error: Exception) -> None:
         """Tell the log and ``on_error`` of the end that we made."""
@@ -250,7 +252,7 @@ class StockTransportAdapter:
         callbacks.dispatch(EventType.ERROR, event)
 
     def _count_failure(self) -> None:
-        self._hub.callback_failures += 1
+        self._manager.callback_failures += 1
 
 
 class Nothing(Said):
@@ -279,20 +281,22 @@ class StockSocketAdapter(Said):
         "_asked_inside",
         "_cancelled",
         "_cut",
-        "_door",
         "_haste",
-        "_hub",
         "_left",
         "_lost",
+        "_manager",
         "_task",
+        "_transport_adapter",
         "loop",
-        "member",
+        "subscriber",
     )
 
-    def __init__(self, door: StockTransportAdapter, hub: ConnectionManager, member: Subscriber) -> None:
-        self._door = door
-        self._hub = hub
-        self.member = member
+    def __init__(
+        self, transport_adapter: StockTransportAdapter, manager: ConnectionManager, subscriber: Subscriber
+    ) -> None:
+        self._transport_adapter = transport_adapter
+        self._manager = manager
+        self.subscriber = subscriber
         self._task = asyncio.current_task()
         self._cancelled = False
         self._cut = False
@@ -302,14 +306,14 @@ class StockSocketAdapter(Said):
         self._haste: asyncio.Future[None] | None = None
         """Done when callbacks are not waited for any more."""
         self.loop = asyncio.get_running_loop()
-        door.worker.mailbox = member.mailbox
-        member.mailbox.downstream = door.worker
-        hub.enter(self)
+        transport_adapter.worker.event_queue = subscriber.event_queue
+        subscriber.event_queue.downstream = transport_adapter.worker
+        manager.register(self)
 
     @property
     def subprotocol(self) -> str | None:
         """The protocol in use."""
-        return self.member.line.dialect.name
+        return self.subscriber.channel.dialect.name
 
     async def __aenter__(self) -> Self:
         return self
@@ -318,41 +322,41 @@ class StockSocketAdapter(Said):
         return self
 
     async def __anext__(self) -> Message:
-        mailbox = self.member.mailbox
+        event_queue = self.subscriber.event_queue
         try:
             while True:
-                item = mailbox.take()
+                item = event_queue.take()
                 if isinstance(item, SubscriptionGap):
-                    self._door.worker.gap(item)
+                    self._transport_adapter.worker.gap(item)
                 elif item is not None:
                     return item
-                elif mailbox.ended:
+                elif event_queue.ended:
                     break
                 else:
-                    await mailbox.arrival()
+                    await event_queue.arrival()
         except asyncio.CancelledError:
             self._cancelled = True
             raise
-        if mailbox.error is None or self._left:
+        if event_queue.error is None or self._left:
             raise StopAsyncIteration
-        self._door.report(mailbox.error)
-        raise mailbox.error
+        self._transport_adapter.report(event_queue.error)
+        raise event_queue.error
 
     async def __aexit__(self, *_: object) -> None:
         """The end: the server is told, callbacks come to theirs, the socket is closed."""
-        member, worker = self.member, self._door.worker
-        member.leave()
+        subscriber, worker = self.subscriber, self._transport_adapter.worker
+        subscriber.unregister()
         try:
             if self._cancelled:
                 worker.discard()
             elif not self._asked_inside and not self._left:
                 self._haste = self.loop.create_future()
                 await worker.quiet(self._haste)
-            if not member.line.shared:
-                await asyncio.wait({member.line.task})
+            if not subscriber.channel.shared:
+                await asyncio.wait({subscriber.channel.task})
         except asyncio.CancelledError:
             if self._cut:
-                raise cut_off(member.line.host) from None
+                raise cut_off(subscriber.channel.host) from None
             raise
         finally:
             self._through()
@@ -364,48 +368,50 @@ class StockSocketAdapter(Said):
         task = self._task
         return task is not None and task.cancelling() > 0 and not self._cut
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         """unsubscribe() was called: what waits is dropped, and nobody waits for callbacks."""
         self._left = True
-        self.member.leave()
-        self.member.mailbox.discard()
+        self.subscriber.unregister()
+        self.subscriber.event_queue.discard()
         if self._haste is not None and not self._haste.done():
             self._haste.set_result(None)
 
     async def abandon(self) -> None:
         """It never began."""
-        self.member.leave()
-        self._hub.leave(self)
-        if not self.member.line.shared:
-            await asyncio.wait({self.member.line.task})
+        self.subscriber.unregister()
+        self._manager.unregister(self)
+        if not self.subscriber.channel.shared:
+            await asyncio.wait({self.subscriber.channel.task})
 
     def _through(self) -> None:
-        self._door.forget(self)
-        running = self._door.worker.task
+        self._transport_adapter.forget(self)
+        running = self._transport_adapter.worker.task
         if running is None:
-            self._hub.leave(self)
+            self._manager.unregister(self)
         else:
-            running.add_done_callback(lambda _: self._hub.leave(self))
+            running.add_done_callback(lambda _: self._manager.unregister(self))
 
     # The end of the client.
 
     @property
     def in_order(self) -> bool:
         """Whether it came to its end in order."""
-        return self.member.established and not self._lost
+        return self.subscriber.established and not self._lost
 
     def drain(self) -> None:
         """Take nothing new; what waits is finished."""
-        self._asked_inside = self._door.worker.inside
-        self.member.leave()
+        self._asked_inside = self._transport_adapter.worker.inside
+        self.subscriber.unregister()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End at once; a callback that runs is cancelled."""
         self._cut = True
-        self._lost = bool(self.member.mailbox.events) or self._door.worker.task is not None
+        self._lost = (
+            bool(self.subscriber.event_queue.events) or self._transport_adapter.worker.task is not None
+        )
         if self._task is not None:
             self._task.cancel()
-        self._door.worker.cut()
+        self._transport_adapter.worker.abort()
 
     @property
     def was_cut(self) -> bool:
@@ -414,22 +420,22 @@ class StockSocketAdapter(Said):
 
     def disown(self) -> object:
         """In a child that was forked: the subscription is not active there."""
-        worker = self._door.worker
-        kept = (self.member.disown(), worker.task)
+        worker = self._transport_adapter.worker
+        kept = (self.subscriber.disown(), worker.task)
         worker.task = None
         worker.discard()
-        if self._door.subscription is not None:
-            object.__setattr__(self._door.subscription, "task", None)
+        if self._transport_adapter.subscription is not None:
+            object.__setattr__(self._transport_adapter.subscription, "task", None)
         return kept
 
     def is_caller(self) -> bool:
         """Whether one of its callbacks is asking."""
-        return self._door.worker.inside
+        return self._transport_adapter.worker.inside
 
 
 async def subscribed(
-    hub: ConnectionManager,
-    wish: SubscribeRequest,
+    manager: ConnectionManager,
+    subscribe_request: SubscribeRequest,
     callbacks: CallbacksType | None,
     on_data: CallbackType | None,
     on_error: CallbackType | None,
@@ -437,32 +443,36 @@ async def subscribed(
     admit: Callable[[], None],
 ) -> ProductionSubscription:
     """A subscription that the server has acknowledged; nothing is left of one that it has not."""
-    door = StockTransportAdapter(hub, wish, on_gap, admit)
+    transport_adapter = StockTransportAdapter(manager, subscribe_request, on_gap, admit)
     theirs = CallbackRegistry(callbacks) if isinstance(callbacks, dict) else callbacks
-    registry = ReadThrough(theirs, door.worker)
+    registry = ReadThrough(theirs, transport_adapter.worker)
     for event_type, callback in ((EventType.DATA, on_data), (EventType.ERROR, on_error)):
         if callback is not None:
             registry.own(event_type, callback)
     subscription = ProductionSubscription(
-        request=wish.request,
+        request=subscribe_request.request,
         callbacks=registry,
-        protocols=wish.protocols,
-        connection_init_payload=dict(wish.payload) if isinstance(wish.payload, Mapping) else None,
-        serializer=hub.parsed,
-        transport=door,
+        protocols=subscribe_request.protocols,
+        connection_init_payload=dict(subscribe_request.payload)
+        if isinstance(subscribe_request.payload, Mapping)
+        else None,
+        serializer=manager.parsed,
+        transport=transport_adapter,
     )
-    door.attach(subscription, registry)
-    hub.ground.serializer.dumps(wish.request.payload())  # what cannot be sent is told here, not later
-    await subscription.subscribe(endpoint=wish.endpoint)
+    transport_adapter.attach(subscription, registry)
+    manager.context.serializer.dumps(
+        subscribe_request.request.payload()
+    )  # what cannot be sent is told here, not later
+    await subscription.subscribe(endpoint=subscribe_request.endpoint)
     task = subscription.task
     assert task is not None  # noqa: S101 -- the stock object has just begun it
-    task.add_done_callback(door.ended)
+    task.add_done_callback(transport_adapter.ended)
     try:
-        await door.opened()
+        await transport_adapter.opened()
     except BaseException:
         await _cancelled(task)
-        if not door.reached:
-            await door.close()  # cancelled before its first step, the task has not done it
+        if not transport_adapter.reached:
+            await transport_adapter.close()  # cancelled before its first step, the task has not done it
         raise
     return subscription
 
