@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 
 from graphql_prod import SubscriptionClosedError, SubscriptionPolicy, TransportError
 from graphql_prod.subscriptions.backoff import ReconnectBackoff
-from graphql_prod.subscriptions.reconnect import (
-    ReconnectDecision,
-    RejectedError,
-    SocketClosed,
-    UpgradeRefusedError,
-    loss_of,
-    should_reconnect,
-)
+from graphql_prod.subscriptions.endings import RejectedError, SocketClosed, UpgradeRefusedError
+from graphql_prod.subscriptions.losses import loss_of
+from graphql_prod.subscriptions.reconnect import ReconnectDecision, should_reconnect
 
 # The contract's, section 5.
 FATAL = {4400, 4401, 4403, 4406, 4409, 4429, 4500, 1002, 1003, 1007, 1009, 1010, 1015}

@@ -158,10 +158,10 @@ class TestRemembering:
                     await client.query(document)
                 caught.value.add_note(f"note {n}")
                 errors.append(caught.value)
-            with pytest.raises(kind) as judged:
+            with pytest.raises(kind) as validated:
                 await client.validate(requested(document), schema=schema)
         assert len({id(error) for error in errors}) == 50
-        assert {str(error) for error in errors} == {str(judged.value)}
+        assert {str(error) for error in errors} == {str(validated.value)}
         assert {len(error.__notes__) for error in errors} == {1}
         assert len({_depth(error) for error in errors[1:]}) == 1
         assert _depth(errors[-1]) <= _depth(errors[0])

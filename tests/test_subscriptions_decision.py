@@ -16,16 +16,10 @@ from graphql_prod import (
     TransportError,
 )
 from graphql_prod.subscriptions.backoff import ReconnectBackoff
+from graphql_prod.subscriptions.endings import RejectedError, SilenceError, SocketClosed, UpgradeRefusedError
+from graphql_prod.subscriptions.losses import loss_of
 from graphql_prod.subscriptions.protocol import UnreadableError
-from graphql_prod.subscriptions.reconnect import (
-    ReconnectDecision,
-    RejectedError,
-    SilenceError,
-    SocketClosed,
-    UpgradeRefusedError,
-    loss_of,
-    should_reconnect,
-)
+from graphql_prod.subscriptions.reconnect import ReconnectDecision, should_reconnect
 
 FATAL = SubscriptionPolicy().fatal_close_codes
 SILENT = SilenceError("did not answer a ping within 1 s", "Look.", "read")

@@ -14,8 +14,9 @@ import pytest
 from subscribing import PROTOCOLS, Backend, Follower, Mode, client_of
 
 from graphql_prod import SubscriptionClosedError
+from graphql_prod.subscriptions.losses import loss_of
 from graphql_prod.subscriptions.protocol import UnofferedError, dialect_of
-from graphql_prod.subscriptions.reconnect import ReconnectDecision, loss_of, should_reconnect
+from graphql_prod.subscriptions.reconnect import ReconnectDecision, should_reconnect
 from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:

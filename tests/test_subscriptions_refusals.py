@@ -19,7 +19,7 @@ from graphql_prod import (
 )
 from graphql_prod.sessions.upgrade_heads import AnswerHead
 from graphql_prod.subscriptions.handshake import translated
-from graphql_prod.subscriptions.reconnect import loss_of
+from graphql_prod.subscriptions.losses import loss_of
 
 if TYPE_CHECKING:
     from conftest import Backend

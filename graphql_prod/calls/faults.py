@@ -1,9 +1,4 @@
-"""The one border at which foreign exceptions are translated.
-
-httpx-aiohttp reports a disconnect after sending, a refused port and a bad certificate alike as
-``httpx.ConnectTimeout``; the truth is in the cause. So the whole chain of causes is read, aiohttp's
-word counts before httpx's, and both before the operating system's.
-"""
+"""What an exception of an HTTP library says of an attempt: how far it got, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import re
 import socket
 import ssl
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -19,6 +14,32 @@ from aiographql.client.exceptions import GraphQLTransportException
 from aiohttp import http_exceptions
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
+from graphql_prod.calls.fault_table import (
+    ATTEMPT,
+    BAD_REDIRECT,
+    CERTIFICATE,
+    CONNECT,
+    DNS,
+    ENCODING,
+    LOST,
+    NO_HTTP,
+    OTHER,
+    POOL_FULL,
+    PROXY,
+    READ,
+    REDIRECTS,
+    REFUSED,
+    SESSION_CLOSED,
+    STALE,
+    TLS,
+    TOO_LARGE,
+    TOO_LARGE_A_PIECE,
+    TOO_MANY_VALUES,
+    UNWRITABLE,
+    URL,
+    WRITE,
+    Fault,
+)
 from graphql_prod.resilience.retry.decision import SendStatus
 from graphql_prod.sessions.bodies import (
     BodyError,
@@ -39,175 +60,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from graphql_prod.errors import Phase
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What a foreign exception means.
-
-    ``what`` continues "<host> …" in a sentence; ``hint`` says what to do; ``phase`` is set for timeouts.
-    """
-
-    reach: SendStatus
-    reason: str
-    what: str
-    hint: str
-    phase: Phase | None = None
-    sent: bool = True
-    """Whether the server may have seen the request."""
-
-
-_STALE = Fault(
-    SendStatus.UNSENT,
-    "stale connection",
-    "had closed a kept connection, or had sent an answer to nobody on it, before the request was written",
-    "Keep connections for a shorter time than the server or the proxy in between does.",
-)
-_POOL_FULL = Fault(
-    SendStatus.UNSENT,
-    "pool timeout",
-    "got no request from us: no connection became free in time",
-    "Lower the number of calls at once.",
-    "pool",
-)
-_DNS = Fault(SendStatus.UNSENT, "dns", "could not be resolved", "Check the name and the resolver.")
-_REFUSED = Fault(
-    SendStatus.UNSENT, "connect", "could not be reached", "Check that it is up and the port is right."
-)
-_PROXY = Fault(
-    SendStatus.UNSENT, "proxy", "could not be reached through the proxy", "Check the proxy's own log."
-)
-_CONNECT = Fault(
-    SendStatus.UNSENT,
-    "connect timeout",
-    "did not accept a connection in time",
-    "Check the network.",
-    "connect",
-)
-_READ = Fault(
-    SendStatus.AMBIGUOUS,
-    "read timeout",
-    "did not answer in time",
-    "See what it is busy with.",
-    "read",
-)
-_WRITE = Fault(
-    SendStatus.AMBIGUOUS,
-    "write timeout",
-    "did not take the request in time",
-    "See what it is busy with.",
-    "write",
-)
-_ATTEMPT = Fault(
-    SendStatus.AMBIGUOUS,
-    "attempt timeout",
-    "did not finish an attempt in time",
-    "See what it is busy with.",
-    "attempt",
-)
-_LOST = Fault(
-    SendStatus.AMBIGUOUS,
-    "connection lost",
-    "closed the connection before the answer was whole",
-    "Look for a restart or a proxy in between.",
-)
-_NO_HTTP = Fault(
-    SendStatus.FINAL,
-    "invalid HTTP",
-    "sent an answer that is no valid HTTP",
-    "Look at what it, or the proxy before it, answers; the next answer would be the same.",
-)
-_CERTIFICATE = Fault(
-    SendStatus.FINAL,
-    "certificate",
-    "showed a certificate that is not trusted",
-    "Check its name, its dates and the authorities you trust.",
-)
-_TLS = Fault(
-    SendStatus.FINAL,
-    "tls",
-    "did not agree on TLS",
-    "Check that it speaks TLS on this port, and its versions and client certificates.",
-)
-_URL = Fault(SendStatus.FINAL, "url", "cannot be asked: its URL is not usable", "Correct the endpoint.")
-_ENCODING = Fault(
-    SendStatus.FINAL,
-    "content encoding",
-    "sent a body that does not decode",
-    "Look for a proxy that changes the body but not its Content-Encoding.",
-)
-_UNWRITABLE = Fault(
-    SendStatus.FINAL,
-    "request",
-    "cannot be asked: the HTTP library refuses to write this request",
-    "Look at the headers and the credentials (.netrc, auth) that the session itself adds.",
-)
-_REDIRECTS = Fault(
-    SendStatus.FINAL, "redirect", "redirects too often", "Point the endpoint at the final address."
-)
-_BAD_REDIRECT = Fault(
-    SendStatus.FINAL,
-    "redirect",
-    "redirects to an address that cannot be read",
-    "Point the endpoint at the final address.",
-)
-_SESSION_CLOSED = Fault(
-    SendStatus.FINAL,
-    "session closed",
-    "was not asked: the session that was given for it is closed",
-    "Close the client before its session, or give it a session that is open.",
-)
-_OTHER = Fault(SendStatus.FINAL, "client error", "could not be asked", "The cause of this error says more.")
-
-_TOO_LARGE = Fault(
-    SendStatus.FINAL,
-    "response too large",
-    "sent more than max_response_bytes allows",
-    "Ask for less, or raise max_response_bytes.",
-)
-
-_TOO_MANY_VALUES = Fault(
-    SendStatus.FINAL,
-    "too many values",
-    "sent JSON with more values than max_response_values allows",
-    "Ask for less, or raise max_response_values.",
-)
-
-# On a caller's session, before 3.14.2: 32 MiB.
-_TOO_LARGE_A_PIECE = Fault(
-    SendStatus.FINAL,
-    "response too large",
-    "sent more in one piece than this version of aiohttp inflates",
-    "Ask for less, or use aiohttp 3.14.2 or later.",
-)
 
 _LIBRARIES = ("aiohttp", "httpx", "httpcore", "h11", "websockets")
 _OURS = UnicodeError | BodyError | SessionClosedError | UnwritableRequestError | StaleConnectionError
-_NEVER_SENT = (_CERTIFICATE, _TLS, _URL, _UNWRITABLE, _SESSION_CLOSED)
+_NEVER_SENT = (CERTIFICATE, TLS, URL, UNWRITABLE, SESSION_CLOSED)
 
 _AIOHTTP: tuple[tuple[type[BaseException], Fault], ...] = (
-    (aiohttp.ConnectionTimeoutError, _CONNECT),
-    (aiohttp.ServerTimeoutError, _READ),
-    (aiohttp.ClientConnectorDNSError, _DNS),
-    (aiohttp.ClientProxyConnectionError, _PROXY),
-    (aiohttp.ClientConnectorError, _REFUSED),
-    (aiohttp.InvalidURL, _URL),
-    (aiohttp.TooManyRedirects, _REDIRECTS),
-    (aiohttp.ClientPayloadError, _LOST),
-    (aiohttp.ClientConnectionError, _LOST),
+    (aiohttp.ConnectionTimeoutError, CONNECT),
+    (aiohttp.ServerTimeoutError, READ),
+    (aiohttp.ClientConnectorDNSError, DNS),
+    (aiohttp.ClientProxyConnectionError, PROXY),
+    (aiohttp.ClientConnectorError, REFUSED),
+    (aiohttp.InvalidURL, URL),
+    (aiohttp.TooManyRedirects, REDIRECTS),
+    (aiohttp.ClientPayloadError, LOST),
+    (aiohttp.ClientConnectionError, LOST),
 )
 _SYSTEM: tuple[tuple[type[BaseException], Fault], ...] = (
-    (ResponseTooLargeError, _TOO_LARGE),
-    (TooManyValuesError, _TOO_MANY_VALUES),
-    (BrokenEncodingError, _ENCODING),
-    (SessionClosedError, _SESSION_CLOSED),
-    (UnwritableRequestError, _UNWRITABLE),
-    (PoolTimeoutError, _POOL_FULL),
-    (socket.gaierror, _DNS),
-    (ConnectionRefusedError, _REFUSED),
-    (TimeoutError, _ATTEMPT),
-    (OSError, _LOST),
+    (ResponseTooLargeError, TOO_LARGE),
+    (TooManyValuesError, TOO_MANY_VALUES),
+    (BrokenEncodingError, ENCODING),
+    (SessionClosedError, SESSION_CLOSED),
+    (UnwritableRequestError, UNWRITABLE),
+    (PoolTimeoutError, POOL_FULL),
+    (socket.gaierror, DNS),
+    (ConnectionRefusedError, REFUSED),
+    (TimeoutError, ATTEMPT),
+    (OSError, LOST),
 )
 # Broken off in mid-handshake: as transient as any lost connection.
 _TRANSIENT_TLS = (
@@ -225,9 +104,9 @@ def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
     :param sent: True or False where we saw whether the request's body was written; None where we did not.
     """
     chain = _chain(error)
-    fault = next((fault for ask in _QUESTIONS if (fault := ask(chain))), _OTHER)
-    if fault is _URL and sent:
-        fault = _BAD_REDIRECT  # the endpoint was asked
+    fault = next((fault for ask in _QUESTIONS if (fault := ask(chain))), OTHER)
+    if fault is URL and sent:
+        fault = BAD_REDIRECT  # the endpoint was asked
     if sent is None:
         return replace(fault, sent=fault.reach is not SendStatus.UNSENT and fault not in _NEVER_SENT)
     if fault.reach is SendStatus.AMBIGUOUS and not sent:
@@ -282,31 +161,31 @@ def _hidden(error: BaseException) -> BaseException | None:
 
 
 def _about_staleness(chain: list[BaseException]) -> Fault | None:
-    return _STALE if any(isinstance(link, StaleConnectionError) for link in chain) else None
+    return STALE if any(isinstance(link, StaleConnectionError) for link in chain) else None
 
 
 def _about_tls(chain: list[BaseException]) -> Fault | None:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch):
-            return _CERTIFICATE
+            return CERTIFICATE
     for link in chain:
         if isinstance(link, ssl.SSLError) and not isinstance(link, _TRANSIENT_TLS):
-            return _TLS
+            return TLS
     return None
 
 
 def _about_url(chain: list[BaseException]) -> Fault | None:
-    return _URL if any(isinstance(link, UnicodeError) for link in chain) else None
+    return URL if any(isinstance(link, UnicodeError) for link in chain) else None
 
 
 def _about_encoding(chain: list[BaseException]) -> Fault | None:
     if _PIECE_TOO_LARGE is not None and any(isinstance(link, _PIECE_TOO_LARGE) for link in chain):
-        return _TOO_LARGE_A_PIECE
+        return TOO_LARGE_A_PIECE
     for link in chain:
         if isinstance(link, RefusedEncodingError):
             name, why, hint = link.args
-            return replace(_ENCODING, what=f"sent a body in the encoding {quoted(name)}, {why}", hint=hint)
-    return _ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
+            return replace(ENCODING, what=f"sent a body in the encoding {quoted(name)}, {why}", hint=hint)
+    return ENCODING if any(isinstance(link, ContentEncodingError) for link in chain) else None
 
 
 _PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "DecompressSizeError", None)
@@ -315,7 +194,7 @@ _PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "Decompr
 def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
     for link in reversed(chain):
         if isinstance(link, aiohttp.ClientHttpProxyError):
-            return _PROXY if link.status >= 500 else replace(_PROXY, reach=SendStatus.FINAL)
+            return PROXY if link.status >= 500 else replace(PROXY, reach=SendStatus.FINAL)
         if isinstance(link, aiohttp.ClientError):
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):
@@ -331,7 +210,7 @@ def _from_httpx(chain: list[BaseException]) -> Fault | None:
     if any(isinstance(link, httpx.InvalidURL) for link in chain):
         # Of what an answer names httpx says that the answer is wrong; else it is the endpoint.
         answered = any(isinstance(link, httpx.HTTPError) for link in chain)
-        return _BAD_REDIRECT if answered else _URL
+        return BAD_REDIRECT if answered else URL
     for link in chain:
         if isinstance(link, httpx.RemoteProtocolError) and _is_parsers(chain) and not _has_closed(link):
             return _no_http(link)
@@ -358,29 +237,29 @@ def _no_http(error: BaseException) -> Fault:
     else:
         detail = re.split(r"[:\n]", said, maxsplit=1)[0].strip()[:80]
     shown = detail.encode("unicode_escape").decode()
-    return replace(_NO_HTTP, what=f"{_NO_HTTP.what}: {shown}" if shown else _NO_HTTP.what)
+    return replace(NO_HTTP, what=f"{NO_HTTP.what}: {shown}" if shown else NO_HTTP.what)
 
 
 def _about_names(chain: list[BaseException]) -> Fault | None:
-    return _DNS if any(isinstance(link, socket.gaierror) for link in chain) else None
+    return DNS if any(isinstance(link, socket.gaierror) for link in chain) else None
 
 
 def _httpx_table(httpx: ModuleType) -> tuple[tuple[type[BaseException], Fault], ...]:
     return (
-        (httpx.PoolTimeout, _POOL_FULL),
-        (httpx.ConnectTimeout, _CONNECT),
-        (httpx.ReadTimeout, _READ),
-        (httpx.WriteTimeout, _WRITE),
-        (httpx.ProxyError, _PROXY),
-        (httpx.ConnectError, _REFUSED),
-        (httpx.ReadError, _LOST),
-        (httpx.WriteError, _LOST),
-        (httpx.CloseError, _LOST),
-        (httpx.LocalProtocolError, _UNWRITABLE),
-        (httpx.RemoteProtocolError, _LOST),
-        (httpx.UnsupportedProtocol, _URL),
-        (httpx.DecodingError, _ENCODING),
-        (httpx.TooManyRedirects, _REDIRECTS),
+        (httpx.PoolTimeout, POOL_FULL),
+        (httpx.ConnectTimeout, CONNECT),
+        (httpx.ReadTimeout, READ),
+        (httpx.WriteTimeout, WRITE),
+        (httpx.ProxyError, PROXY),
+        (httpx.ConnectError, REFUSED),
+        (httpx.ReadError, LOST),
+        (httpx.WriteError, LOST),
+        (httpx.CloseError, LOST),
+        (httpx.LocalProtocolError, UNWRITABLE),
+        (httpx.RemoteProtocolError, LOST),
+        (httpx.UnsupportedProtocol, URL),
+        (httpx.DecodingError, ENCODING),
+        (httpx.TooManyRedirects, REDIRECTS),
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod.calls.call import Call
+    from graphql_prod.calls.fault_table import Fault
     from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.sessions.exchange import Exchange
 
@@ -356,7 +357,7 @@ def _flaw(json: object, body: bytes, media: str | None) -> tuple[str, str]:
     return f"that is no GraphQL answer: {why}", "Check that the endpoint speaks GraphQL."
 
 
-def _translated(error: Exception, fault: faults.Fault, advice: str, call: Call, host: str) -> Exception:
+def _translated(error: Exception, fault: Fault, advice: str, call: Call, host: str) -> Exception:
     if not faults.is_plain(error):
         return error
     text = f"{host} {fault.what}, {call.spent}. {call.consequence} {fault.hint[:-1]}{advice}."

@@ -14,14 +14,12 @@ from graphql import get_introspection_query
 
 from graphql_prod import clock
 from graphql_prod.calls.call import current
-from graphql_prod.calls.outcomes import reason_of
-from graphql_prod.calls.reasons import what_failed
 from graphql_prod.calls.request import PreparedRequest
 from graphql_prod.credentials import CalledItselfError, provider_failed
-from graphql_prod.errors import HTTPStatusError, NoSchemaError, renewed
+from graphql_prod.errors import NoSchemaError, renewed
 from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks
-from graphql_prod.schema import building
+from graphql_prod.schema import building, reports
 from graphql_prod.schema.refusals import IntrospectionRefusal, refusal_of
 from graphql_prod.schema.single_flight import SingleFlight
 from graphql_prod.schema.validation_cache import ValidationCache
@@ -337,7 +335,7 @@ class Schemas:
             self._memories[built.schema] = memory
         if built.fingerprint is not None:
             self._fingerprints[built.schema] = built.fingerprint
-        self._tell_of(built, before, memory)
+        reports.known(self._registry.host, built.schema, before=before, changed=memory is None)
         now = clock.monotonic()
         self.known, self._since = built.schema, now
         self._memory = self._memory_of(built.schema)
@@ -349,7 +347,12 @@ class Schemas:
             return  # a given one: nobody but who asks for another hears of it
         if self.known is not None:
             self._postpone()
-            self._tell_stale(error)
+            reports.stale(
+                self._registry.host,
+                error,
+                age=self.age,
+                again_in=self.due - clock.monotonic() if self.policy.stale_if_error else None,
+            )
             if self.policy.stale_if_error:
                 return
             self.known, self._memory, self.due = None, None, math.inf
@@ -381,43 +384,4 @@ class Schemas:
         if self._warned:
             return
         self._warned = True
-        reason = _answered(error, status)
-        logger.warning(
-            "%s gives no schema (%s; %s): calls go on unvalidated. Give schema.file, or set schema.mode",
-            self._registry.host,
-            reason,
-            refusal.value,
-            extra={"host": self._registry.host, "reason": reason, "status": status},
-        )
-
-    def _tell_stale(self, error: Exception) -> None:
-        reason = what_failed(error, self._registry.host).rstrip(".")
-        kept = self.policy.stale_if_error
-        logger.warning(
-            "the schema of %s could not be refreshed: %s. %s",
-            self._registry.host,
-            reason,
-            f"The known one serves; tried again in {self.due - clock.monotonic():.0f} s"
-            if kept
-            else "It is dropped: calls need a new one",
-            extra={"host": self._registry.host, "reason": reason, "schema_age": self.age, "kept": kept},
-        )
-
-    def _tell_of(self, built: Built, before: GraphQLSchema | None, memory: ValidationCache | None) -> None:
-        facts = {"host": self._registry.host, "types": len(built.schema.type_map)}
-        if memory is not None:
-            logger.debug("the schema of %s is as before", self._registry.host, extra=facts)
-            return
-        news = "is known" if before is None else "has changed: documents are validated anew"
-        logger.info("the schema of %s %s", self._registry.host, news, extra=facts)
-
-
-def _answered(error: Exception, status: int | None) -> str:
-    """How a server refused, without its words."""
-    if isinstance(error, NoSchemaError) and error.refused is not None:
-        return error.refused
-    if isinstance(error, HTTPStatusError):
-        return reason_of(error.status)
-    if status is not None and status >= 400:
-        return f"{reason_of(status)} with GraphQL errors"
-    return "a GraphQL answer without a schema"
+        reports.refused(self._registry.host, error, refusal, status)

@@ -24,7 +24,7 @@ logger = logging.getLogger("graphql_prod")
 DOCUMENTS = 1000
 CHARACTERS = 4_000_000
 
-Verdict = Callable[[], Exception] | None
+ValidationResult = Callable[[], Exception] | None
 """None for a document that fits; else what makes the error."""
 
 
@@ -32,31 +32,31 @@ class LruSegment:
     """Documents by the time of their last use, as many as there is room for."""
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[str, tuple[Verdict, int]] = OrderedDict()
+        self._results: OrderedDict[str, tuple[ValidationResult, int]] = OrderedDict()
         self._characters = 0
 
-    def find(self, document: str) -> tuple[Verdict, int] | None:
+    def find(self, document: str) -> tuple[ValidationResult, int] | None:
         """What is known of a document; None if nothing is."""
-        found = self._verdicts.get(document)
+        found = self._results.get(document)
         if found is not None:
             try:
-                self._verdicts.move_to_end(document)
+                self._results.move_to_end(document)
             except KeyError:  # the worker's thread has just made room
                 return None
         return found
 
-    def put(self, document: str, verdict: Verdict, weight: int) -> None:
+    def put(self, document: str, result: ValidationResult, weight: int) -> None:
         """Remember, and forget what was not used for longest."""
         self.take(document)
-        self._verdicts[document] = (verdict, weight)
+        self._results[document] = (result, weight)
         self._characters += weight
-        while len(self._verdicts) > DOCUMENTS or self._characters > CHARACTERS:
-            _, (_, forgotten) = self._verdicts.popitem(last=False)
+        while len(self._results) > DOCUMENTS or self._characters > CHARACTERS:
+            _, (_, forgotten) = self._results.popitem(last=False)
             self._characters -= forgotten
 
     def take(self, document: str) -> None:
         """Forget a document."""
-        _, weight = self._verdicts.pop(document, (None, 0))
+        _, weight = self._results.pop(document, (None, 0))
         self._characters -= weight
 
 
@@ -75,9 +75,9 @@ class ValidationCache:
         self._looked = False
         self._once = LruSegment()
         self._again = LruSegment()
-        self._pending: dict[tuple[int, str], Job[Verdict]] = {}
+        self._pending: dict[tuple[int, str], Job[ValidationResult]] = {}
 
-    def find(self, document: str) -> tuple[Verdict, int] | None:
+    def find(self, document: str) -> tuple[ValidationResult, int] | None:
         """What is known of a document, at the price of a look-up."""
         found = self._again.find(document)
         if found is not None:
@@ -101,11 +101,11 @@ class ValidationCache:
         :raises graphql.GraphQLSyntaxError: it is no document.
         """
         found = self.find(document)
-        verdict = await self._judged(schema, document) if found is None else found[0]
-        if verdict is not None:
-            raise verdict()
+        result = await self._validated(schema, document) if found is None else found[0]
+        if result is not None:
+            raise result()
 
-    async def _judged(self, schema: GraphQLSchema, document: str) -> Verdict:
+    async def _validated(self, schema: GraphQLSchema, document: str) -> ValidationResult:
         with self._worker.lock:
             # The thread may have come to it since somebody looked.
             found = self._once.find(document) or self._again.find(document)
@@ -115,22 +115,22 @@ class ValidationCache:
             job = self._pending.get(key)
             begin = job is None
             if job is None:
-                job = Job(partial(self._judge, schema, key), partial(self._pending.pop, key, None))
+                job = Job(partial(self._validate, schema, key), partial(self._pending.pop, key, None))
                 self._pending[key] = job
             job.waiters += 1
         if begin:
             self._worker.submit(job)
         return await self._worker.result(job)
 
-    def _judge(self, schema: GraphQLSchema, key: tuple[int, str]) -> Verdict:
+    def _validate(self, schema: GraphQLSchema, key: tuple[int, str]) -> ValidationResult:
         _, document = key
         try:
             if not self._looked:
                 self._look_at(schema)
-            verdict, weight = judged(self._fit or schema, document)
+            result, weight = validated(self._fit or schema, document)
             with self._worker.lock:
-                self._once.put(document, verdict, weight)
-            return verdict
+                self._once.put(document, result, weight)
+            return result
         finally:
             with self._worker.lock:
                 self._pending.pop(key, None)
@@ -148,7 +148,7 @@ class ValidationCache:
             )
 
 
-def judged(schema: GraphQLSchema, document: str) -> tuple[Verdict, int]:
+def validated(schema: GraphQLSchema, document: str) -> tuple[ValidationResult, int]:
     """The verdict on a document, and what remembering it takes, in characters."""
     try:
         # Without locations a tree is a third smaller; they are for those who read errors.

@@ -8,29 +8,19 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from graphql_prod import clock
-from graphql_prod.errors import SubscriptionClosedError
-from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.connection import Connection
 from graphql_prod.subscriptions.dispatch import Dispatcher
+from graphql_prod.subscriptions.endings import CredentialsRefusedError
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.losses import OVERSIZED, ConnectionLost, blaming, loss_of
+from graphql_prod.subscriptions.moves import ended_from_outside, unsendable
+from graphql_prod.subscriptions.outage import Outage
 from graphql_prod.subscriptions.protocol import (
     Message,
     dialect_of,
 )
-from graphql_prod.subscriptions.reconnect import (
-    OVERSIZED,
-    ConnectionLost,
-    CredentialsRefusedError,
-    ReconnectDecision,
-    blaming,
-    loss_of,
-    should_reconnect,
-)
-from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.subscriptions.send_queue import SendQueue
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
-from graphql_prod.subscriptions.subscriber import ended_from_outside
-from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -94,20 +84,14 @@ class Channel:
     """
 
     __slots__ = (
-        "_backoff",
-        "_begun",
         "_dispatcher",
         "_expiry",
         "_in_haste",
-        "_lost",
+        "_outage",
         "_over",
         "_policy",
-        "_reconnects",
-        "_renewed",
-        "_rest",
         "_send_queue",
         "_starts",
-        "_tried",
         "connection",
         "connector",
         "dialect",
@@ -126,26 +110,17 @@ class Channel:
         self.dialect: Dialect = dialect_of(None, connector.protocols)
         self.connector = connector
         self._policy = manager.policy
-        self._backoff = ReconnectBackoff(manager.policy)
-        self._rest = Rest()
+        self._outage = Outage(self, manager.policy)
         self.connection: Connection | None = None
         self._dispatcher = Dispatcher(self)
         self._send_queue = SendQueue(connector.host)
         self._starts = SendQueue(connector.host)
         """What asks for events; given up with the socket that it asks over."""
         self._expiry: asyncio.TimerHandle | None = None
-        self._renewed = False
         self.elder: Channel | None = None
         """The channel whose credentials were refused before this one was begun."""
         self._over = False
         self._in_haste = False
-        self._lost: ConnectionLost | None = None
-        self._begun = clock.monotonic()
-        """When connecting began: at the first attempt, or when the last socket was lost."""
-        self._tried = 0
-        """Attempts since then."""
-        self._reconnects = 0
-        """Attempts to reconnect, since a connection was last stable."""
         self.loop = asyncio.get_running_loop()
         self.task = asyncio.Task(self._run(), loop=self.loop)
         self.task.add_done_callback(self._ended)  # one cancelled before it began runs no ``finally``
@@ -196,13 +171,13 @@ class Channel:
             subscriber.acknowledged(missed or SubscriptionGap(), connection.ack)
             self._begin_start(connection, [(subscriber, again)])
         else:
-            self._rest.wake()
+            self._outage.wake()
 
     def take_over(self, subscriber: Subscriber, before: Channel) -> None:
         """Go on with a subscription whose connection was lost by another channel."""
         if not self.subscribers:
-            self._lost, self._begun, self._tried = before._lost, before._begun, before._tried - 1
-        self.join(subscriber, before._missed())
+            self._outage.take_over(before._outage)
+        self.join(subscriber, before._outage.missed())
 
     def unregister(self, subscriber: Subscriber) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
@@ -258,7 +233,9 @@ class Channel:
             while not self._over:
                 loss = await self._live()
                 if loss is not None and not self._over:
-                    await self._go_on(loss)
+                    await self._outage.pass_over(loss)
+                    if not self.subscribers:
+                        self.close()
         except asyncio.CancelledError:
             if not self._over:
                 raise
@@ -283,11 +260,7 @@ class Channel:
 
     async def _live(self) -> ConnectionLost | None:
         """One socket, from its upgrade to its end; None if it was ended by us."""
-        if early := self._backoff.early():
-            await self._rest.take(early, early)
-        self._backoff.began()
-        self._tried += 1
-        self._reconnects += self._lost is not None
+        await self._outage.begin_attempt()
         try:
             connection = await self._connect()
         except Exception as error:  # noqa: BLE001 -- sorted by the border in ``decision``
@@ -302,12 +275,7 @@ class Channel:
                 loss = blaming(loss, self._unanswered())
         finally:
             self._drop(connection, None if loss is None else loss.to_send)
-        if clock.monotonic() - up_since >= self._policy.stable_after:
-            self._backoff.forget()
-            self._renewed = False
-            self.connector.proven = True
-            self._reconnects = 0
-        self._lost, self._begun, self._tried = loss, clock.monotonic(), 0
+        self._outage.begin(loss, up_since)
         for subscriber in self.subscribers.values():
             subscriber.lost(self._policy.stable_after)
         return loss
@@ -328,7 +296,7 @@ class Channel:
         try:
             hello = self.connector.dumps(init)
         except Exception as error:
-            raise self._unsendable(error) from error
+            raise unsendable(self.host, error) from error
         connection = Connection(self.connector, self._policy, self._send_queue, self._hung_up)
         ack = await connection.open(headers, hello)
         self.connection, self.dialect = connection, connection.dialect
@@ -348,7 +316,7 @@ class Channel:
     def _begin(self, connection: Connection, ack: Message) -> None:
         """Acknowledged: every subscriber hears of the gap, and subscribes."""
         self._dispatcher.begin()
-        gap = self._gap()
+        gap = self._outage.end()
         starting = [(subscriber, subscriber.established) for subscriber in self.subscribers.values()]
         for subscriber, _ in starting:
             subscriber.acknowledged(gap, ack)
@@ -360,28 +328,6 @@ class Channel:
             else:
                 together.append((subscriber, again))
         self._begin_start(connection, together)
-
-    def _gap(self) -> SubscriptionGap:
-        gap = self._missed()
-        if self._lost is None:
-            return gap
-        self.manager.reconnects += 1
-        logger.info(
-            "%s: connected again after %.2f s (attempts: %d, subscriptions: %d)",
-            self.host,
-            gap.down_for,
-            gap.attempts,
-            len(self.subscribers),
-            extra={"host": self.host, "down_for": gap.down_for, "attempts": gap.attempts},
-        )
-        return gap
-
-    def _missed(self) -> SubscriptionGap:
-        lost = self._lost
-        if lost is None:
-            return SubscriptionGap()
-        down_for = clock.monotonic() - self._begun
-        return SubscriptionGap(lost.close_code, lost.close_reason, down_for, self._tried)
 
     def _begin_start(self, connection: Connection, subscribers: list[tuple[Subscriber, bool]]) -> None:
         # Not their size: it is the caller's affair how much a slow link has to carry.
@@ -395,7 +341,7 @@ class Channel:
                 text = self.connector.dumps(await subscriber.start_message(self.dialect, again=again))
             except Exception as error:  # noqa: BLE001 -- a codec of the caller's may raise anything
                 self.unregister(subscriber)
-                subscriber.end(self._unsendable(error))
+                subscriber.end(unsendable(self.host, error))
                 continue
             if subscriber.key in self.subscribers and connection is self.connection:
                 subscriber.subscribed, subscriber.size = True, len(text)
@@ -412,17 +358,6 @@ class Channel:
             each.key: each.size for each in waiting
         }
 
-    def _unsendable(self, error: Exception) -> Exception:
-        if isinstance(error, SubscriptionClosedError):
-            return error
-        closed = SubscriptionClosedError(
-            f"The subscription to {self.host} was ended: its message could not be written, a "
-            f"{type(error).__name__}. See the cause of this error.",
-            close_reason="not serializable",
-        )
-        closed.__cause__ = error
-        return closed
-
     def renews(self, subscriber: Subscriber, message: Message) -> bool:
         """Subscribe anew with other credentials if it was those that were refused, and there are others.
 
@@ -438,93 +373,14 @@ class Channel:
         if self.shared and (len(self.subscribers) > 1 or self.manager.is_superseded(self)):
             return self.manager.move(subscriber, self)
         subscriber.refused()
-        self._renewed = False  # for it they were not, or long ago
+        self._outage.renewed = False  # for it they were not, or long ago
         raise CredentialsRefusedError
-
-    # After the end of a socket.
-
-    async def _go_on(self, loss: ConnectionLost) -> None:
-        """End whose end this is; for the others, wait until it is time for another socket."""
-        renewing = self._sentence(loss)
-        if not self.subscribers:
-            self.close()
-            return
-        if renewing:
-            self._renew(loss)
-        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
-        wait = max(wait, self._backoff.early())
-        logger.warning(
-            "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
-            self.host,
-            loss.logged or loss.what,
-            len(self.subscribers),
-            wait,
-            extra={
-                "host": self.host,
-                "reason": loss.logged or loss.close_reason,
-                "close_code": loss.close_code,
-                "attempt": self._tried,
-                "wait": wait,
-            },
-        )
-        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
-
-    def _newest(self) -> int | None:
-        """How often the newest subscription has failed to connect; None if all have been connected."""
-        return min(
-            (each.failures for each in self.subscribers.values() if not each.established), default=None
-        )
-
-    def _renew(self, loss: ConnectionLost) -> None:
-        self._renewed = True
-        self.connector.renew()
-        for subscriber in self.subscribers.values():
-            subscriber.renewed = True
-        self.manager.report_renewal(self, loss.evidence)
 
     def renewed(self) -> Channel:
         """Another channel like this one, with newer credentials."""
         channel = Channel(self.manager, self.connector.renewed(), self.key)
-        channel._renewed, channel.elder = True, self
+        channel._outage.renewed, channel.elder = True, self
         return channel
-
-    def _sentence(self, loss: ConnectionLost) -> bool:
-        """Decide on every subscriber; True if new credentials shall be tried."""
-        renewable = self.connector.may_renew(loss, renewed=self._renewed)
-        renewing = False
-        for subscriber in list(self.subscribers.values()):
-            established = subscriber.established
-            subscriber.failures += not established
-            decision = should_reconnect(
-                loss, self._policy.fatal_close_codes, established=established, renewable=renewable
-            )
-            if loss.blamed not in (None, subscriber.key):
-                decision = ReconnectDecision.AGAIN
-            if decision is ReconnectDecision.AGAIN and self._is_spent(subscriber):
-                self._end(subscriber, loss, gave_up=established)
-            elif decision is ReconnectDecision.FATAL:
-                self._end(subscriber, loss, gave_up=False)
-            renewing = renewing or decision is ReconnectDecision.RENEW
-        return renewing
-
-    def _is_spent(self, subscriber: Subscriber) -> bool:
-        if not subscriber.established:
-            return subscriber.failures >= self._policy.connect_attempts
-        limit = self._policy.max_reconnects
-        return limit is not None and self._reconnects >= limit
-
-    def _end(self, subscriber: Subscriber, loss: ConnectionLost, *, gave_up: bool) -> None:
-        elapsed = clock.monotonic() - self._begun
-        plural = "" if self._tried == 1 else "s"
-        spent = f"after {self._tried} attempt{plural} in {elapsed:.2f} s" if self._tried else "in mid-stream"
-        if gave_up:
-            spent += f"; subscriptions.max_reconnects={self._policy.max_reconnects} is reached"
-        error = loss.error(self.host, spent, established=subscriber.established)
-        conceal(error, self.connector.secrets())
-        with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
-            error.attempts, error.elapsed = self._tried, elapsed  # type: ignore[attr-defined]
-        self.unregister(subscriber)
-        subscriber.end(error)
 
     def _end_subscribers(self) -> None:
         """Whatever ended the task: nobody shall wait for ever."""

@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from graphql_prod.subscriptions.endings import RejectedError, SilenceError, SocketClosed, not_acknowledged
 from graphql_prod.subscriptions.keep_alive import KeepAlive
+from graphql_prod.subscriptions.losses import loss_of
 from graphql_prod.subscriptions.protocol import dialect_of, pong_message, read, stop_message
-from graphql_prod.subscriptions.reconnect import (
-    RejectedError,
-    SilenceError,
-    SocketClosed,
-    loss_of,
-    not_acknowledged,
-)
 from graphql_prod.subscriptions.send_queue import Unread, UnreadError
 from graphql_prod.subscriptions.shapes import words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
     from graphql_prod.subscriptions.context import SubscribeRequest, SubscriptionContext
-    from graphql_prod.subscriptions.reconnect import ConnectionLost
+    from graphql_prod.subscriptions.losses import ConnectionLost
     from graphql_prod.subscriptions.sockets import Socket
 
 

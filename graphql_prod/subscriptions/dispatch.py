@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from graphql_prod.subscriptions.endings import RejectedError
 from graphql_prod.subscriptions.protocol import CONTROL, ENDINGS, EVENTS
-from graphql_prod.subscriptions.reconnect import RejectedError
 from graphql_prod.subscriptions.shapes import is_event, words_of
 
 if TYPE_CHECKING:

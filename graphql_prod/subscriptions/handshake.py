@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from graphql_prod.calls.faults import Fault, status_of
+from graphql_prod.calls.fault_table import Fault
+from graphql_prod.calls.faults import status_of
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.resilience.retry.decision import SendStatus
+from graphql_prod.subscriptions.endings import HandshakeError, UpgradeRefusedError
+from graphql_prod.subscriptions.losses import BY_GET, TRANSIENT_STATUSES
 from graphql_prod.subscriptions.protocol import UnofferedError
-from graphql_prod.subscriptions.reconnect import (
-    BY_GET,
-    TRANSIENT_STATUSES,
-    HandshakeError,
-    UpgradeRefusedError,
-)
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType

@@ -11,9 +11,9 @@ import aiohttp
 from graphql_prod.sessions.byte_clock import TappedResponse, seconds_since_data
 from graphql_prod.sessions.env_proxy import upgrade_proxy
 from graphql_prod.sessions.upgrades import connect_websockets, ws_url
+from graphql_prod.subscriptions.endings import SocketClosed
 from graphql_prod.subscriptions.handshake import translating
 from graphql_prod.subscriptions.offer import offering
-from graphql_prod.subscriptions.reconnect import SocketClosed
 from graphql_prod.subscriptions.send_queue import SendQueue, Unread, UnreadError
 from graphql_prod.urls import host_of
 

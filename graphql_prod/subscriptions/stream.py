@@ -13,8 +13,8 @@ from graphql_prod.errors import request_failed
 from graphql_prod.registry import ASKING, Asker
 from graphql_prod.subscriptions.callbacks import tell_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
+from graphql_prod.subscriptions.moves import cut_off
 from graphql_prod.subscriptions.protocol import EVENTS, errors_of
-from graphql_prod.subscriptions.subscriber import cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,8 +47,8 @@ class EventStream(AsyncGenerator[Any, None]):
         "_manager",
         "_over",
         "_reader",
-        "_subscriber",
         "_subscribe_request",
+        "_subscriber",
     )
 
     _subscriber: Subscriber

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod import clock
-from graphql_prod.errors import ClientClosedError, SubscriptionClosedError
+from graphql_prod.errors import SubscriptionClosedError
 from graphql_prod.runtime.contexts import called_in
 from graphql_prod.subscriptions.event_queue import EventQueue
 from graphql_prod.subscriptions.events import SubscriptionEvent
+from graphql_prod.subscriptions.moves import Moved, Suspect, bytes_of, cut_off
 from graphql_prod.subscriptions.protocol import Message, read, start_message
-from graphql_prod.subscriptions.reconnect import CREDENTIALS_REFUSED
 from graphql_prod.subscriptions.shapes import invalid_event
 
 if TYPE_CHECKING:
@@ -29,61 +29,11 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.telemetry.spans import SubscriptionSpan
 
+
 # Seconds in which a refusal is taken for the answer to the question, so that no event can be missing.
 AT_ONCE = 2.0
 # Seconds in which the end of a socket may be about what was sent last.
 NEW = 30.0
-
-
-def bytes_of(data: str | bytes) -> int:
-    """The size of a message as it came."""
-    if isinstance(data, bytes) or data.isascii():
-        return len(data)
-    return len(data.encode("utf-8", "surrogatepass"))
-
-
-def cut_off(host: str) -> ClientClosedError:
-    """What a subscription ends with that outlives its client."""
-    return ClientClosedError(f"The client for {host} was closed before this subscription came to its end.")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Moved:
-    """A subscription that is begun anew, for credentials that were refused.
-
-    :ivar at_once: whether it had never begun, so that no event can be missing.
-    """
-
-    at: float
-    at_once: bool
-
-    def gap(self, gap: SubscriptionGap) -> SubscriptionGap:
-        """The gap on its own channel, or what it comes to on another one."""
-        if gap.attempts:
-            return gap
-        down_for = clock.monotonic() - self.at
-        return dataclasses.replace(gap, close_reason=CREDENTIALS_REFUSED, down_for=down_for, attempts=1)
-
-
-def ended_from_outside(host: str) -> SubscriptionClosedError:
-    """What a subscription ends with whose task was cancelled by somebody who is not its client."""
-    return SubscriptionClosedError(
-        f"The connection of the subscription to {host} was ended from outside: its task was "
-        "cancelled, or failed for a reason that the log tells.",
-        close_reason="ended from outside",
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Suspect:
-    """An event with errors and no data: if nothing but ``complete`` follows, it was what ended it.
-
-    :ivar before: the last event with data before it.
-    """
-
-    message: Message
-    data: str | bytes
-    before: str | bytes | None
 
 
 class SubscriberChannel(Protocol):

@@ -1,0 +1,300 @@
+"""The attempts of a call, until one is good or no further one is due."""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from graphql_prod.calls.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
+from graphql_prod.calls.call import Call, current
+from graphql_prod.calls.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
+from graphql_prod.calls.response import GraphQLResponse, answered
+from graphql_prod.calls.unwritable import unwritable
+from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
+from graphql_prod.documents import operation_name
+from graphql_prod.headers import provided
+from graphql_prod.renewals import FRESH
+from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
+from graphql_prod.sessions.exchange import Exchange
+from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import tenacity
+    from aiographql.client import GraphQLRequest
+    from aiographql.client import GraphQLResponse as StockResponse
+    from aiographql.client.serializer import GraphQLSerializer
+
+    from graphql_prod.calls.sender import Sender
+    from graphql_prod.calls.settings import CallSettings
+    from graphql_prod.credentials import Credentials, Given
+    from graphql_prod.registry import Registry
+    from graphql_prod.renewals import CredentialsRefusal
+    from graphql_prod.resilience.retry.budget import Budget
+    from graphql_prod.sessions.sessions import Sessions
+
+logger = logging.getLogger("graphql_prod")
+T = TypeVar("T")
+
+
+class AttemptLoop:
+    """Repeats what is worth repeating.
+
+    :ivar retries: how many attempts were repetitions, of all calls.
+    :ivar budget: how many there may be; None means any number.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        endpoint: str,
+        settings: CallSettings,
+        sessions: Sessions,
+        sender: Sender,
+        budget: Budget | None,
+        registry: Registry,
+        static_headers: Mapping[str, str],
+        url_credentials: bool,
+    ) -> None:
+        self.host = host
+        self.retries = 0
+        self.budget = budget
+        self._endpoint = endpoint
+        self._url_credentials = url_credentials
+        self._settings = settings
+        self._sessions = sessions
+        self._sender = sender
+        self._registry = registry
+        self._static_headers = static_headers
+
+    async def run(
+        self,
+        call: Call,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        kwargs: dict[str, Any],
+    ) -> GraphQLResponse:
+        """What the last attempt came to.
+
+        :raises Exception: why there is no answer, with the facts of the call.
+        """
+        state: tenacity.RetryCallState | None = None
+        credentials, bare, refused = call.settings.credentials, request, None
+        while True:
+            if credentials is not None:
+                request, lent = await self._authorized(call, credentials, bare, refused)
+            call.attempts += 1
+            sent_before = call.sent
+            attempt: AttemptOutcome | None
+            response: StockResponse | None = None
+            try:
+                sending = self._sender.send(call, method, request, serializer, **kwargs)
+                limit = call.settings.timeout.attempt
+                response = await (sending if limit is None else self._sender.limited(limit, sending))
+            except Exception as error:  # noqa: BLE001 -- sorted by the retry table, and raised again if final
+                secrets = self._secrets(request)
+                unsent = unwritable(error, request, serializer, self.host)
+                if unsent is not None:
+                    _exchange(call).sent = False
+                given = self._sender.custom is not None or self._sessions.given is not None
+                attempt = of_exception(
+                    unsent or error,
+                    _exchange(call),
+                    call,
+                    self.host,
+                    endpoint=self._endpoint,
+                    given=given or kwargs.get("session") is not None,
+                    secrets=secrets,
+                )
+                conceal(attempt.error, secrets)
+                unsent = None
+            else:
+                if _is_clean(response, call):
+                    call.status = None
+                    if credentials is not None and credentials.renewals.watching:
+                        _tell_answered(call, credentials, lent)
+                    exchange = call.exchange or _exchange(call)
+                    return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
+                attempt = of_answer(response, _exchange(call), call, self.host)
+            exchange, call.exchange = _exchange(call), None
+            call.status = exchange.status
+            if (
+                credentials is not None
+                and is_unauthenticated(attempt, response, call)
+                and self._may_renewal_help(credentials, refusal_of(attempt, response, call), lent, refused)
+            ):
+                refused = lent
+                if nothing_ran(attempt, response):
+                    call.sent = sent_before
+                self._tell_refusal(call, attempt)
+                continue
+            if attempt is None:
+                assert response is not None  # noqa: S101 -- no record means a good answer
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
+            state = state or call.settings.schedule.state(call.started)
+            wait = await self._wait(call, state, attempt)
+            if wait is None or not await self._paused(call, attempt, wait):
+                try:
+                    response = _end(attempt)
+                finally:
+                    attempt = state = None  # the traceback of the error holds this frame
+                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
+            self.retries += 1
+            if call.span is not None:
+                call.span.retry(attempt, wait)
+
+    def _may_renewal_help(
+        self, credentials: Credentials, refusal: CredentialsRefusal, given: Given, before: Given | None
+    ) -> bool:
+        """Whether to renew what was refused.
+
+        :param before: what was refused before, and then renewed; None if nothing was.
+        """
+        renewals, scope = credentials.renewals, credentials.scope(given)
+        if before is None:
+            return renewals.may_help(refusal, scope)
+        renewals.did_not_help(refusal, given.generation, scope)
+        logger.info(
+            "%s refuses renewed credentials too; for %g s no others are asked for on account of this",
+            self.host,
+            FRESH,
+            extra={"host": self.host, "kind": refusal.kind},
+        )
+        return False
+
+    def _tell_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
+        refusal = attempt or AttemptOutcome(SendStatus.ANSWERED, "error code")
+        logger.info(
+            "%s refused the credentials of attempt %d, new ones are asked for",
+            self.host,
+            call.attempts,
+            extra=_facts(self.host, call, refusal) | {"wait": 0.0},
+        )
+
+    async def _authorized(
+        self, call: Call, credentials: Credentials, request: GraphQLRequest, refused: Given | None
+    ) -> tuple[GraphQLRequest, Given]:
+        """The request with the provider's headers over the client's own, under the view's and the call's."""
+        limit = call.remaining
+        try:
+            given = await credentials.headers(refused, None if limit == inf else limit)
+        except ProviderError as error:
+            failure = error
+        else:
+            if self._url_credentials:
+                refuse_twice(self.host, given.headers)
+            beneath = credentials.beneath or self._static_headers
+            return request.copy(headers=provided(given.headers, request.headers, beneath)), given
+        try:
+            cause = safe_cause(failure.__cause__ or failure, self._secrets(None))
+            if not call.attempts:
+                raise provider_failed(self.host, failure) from cause
+            before = f"No further attempt was sent to {self.host}, {call.spent}"
+            raise provider_failed(self.host, failure, before, f" {call.consequence}") from cause
+        finally:
+            del failure
+
+    def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
+        """What must not be seen in a cause; asked for when something has failed."""
+        call = current()
+        asked = None if call is None else call.request or (call.subject and call.subject[0])
+        headers = [each.headers for each in (request, asked) if each is not None]
+        if call is not None:
+            headers.append(dict(call.settings.headers or {}))
+        credentials = (self._settings if call is None else call.settings).credentials
+        provided = {} if credentials is None else credentials.latest
+        urls = (self._endpoint, self._sessions.wire.proxy)
+        return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
+
+    async def _wait(
+        self, call: Call, state: tenacity.RetryCallState, attempt: AttemptOutcome
+    ) -> float | None:
+        """Seconds before another attempt, or None if this was the last one."""
+        schedule = call.settings.schedule
+        if not should_retry(attempt, call.operation, schedule.policy):
+            return None
+        wait = await schedule.next_wait(state, attempt)
+        if wait is None:
+            explain(attempt, used_up(schedule))
+            return None
+        if wait >= call.remaining:
+            note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
+            explain(attempt, no_room(call.settings.timeout.total), note)
+            return None
+        if self.budget is not None and not self.budget.withdraw():
+            explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
+            if call.span is not None:
+                call.span.refused_by_budget()
+            logger.warning(
+                "retry budget of %s is spent: %s is not tried again",
+                self.host,
+                attempt.reason,
+                extra=_facts(self.host, call, attempt),
+            )
+            return None
+        return wait
+
+    async def _paused(self, call: Call, attempt: AttemptOutcome, wait: float) -> bool:
+        call.failed(attempt.error, wait)
+        logger.warning(
+            "%s: attempt %d ended with %s, the next one follows in %.2f s",
+            self.host,
+            call.attempts,
+            attempt.reason,
+            wait,
+            extra=_facts(self.host, call, attempt) | {"wait": wait},
+        )
+        if await self._registry.pause(wait):
+            return True
+        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        return False
+
+
+def _tell_answered(call: Call, credentials: Credentials, given: Given) -> None:
+    request = call.request
+    if request is not None:
+        scope = credentials.scope(given)
+        credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
+
+
+def _is_clean(response: StockResponse, call: Call) -> bool:
+    """The short way out, for data without errors under a success status."""
+    json, exchange = response.json, call.exchange
+    return (
+        type(json) is dict  # a transport of the caller's may give anything
+        and type(json.get("data")) is dict
+        and "errors" not in json
+        and (exchange is None or exchange.status is None or exchange.status < 300)
+    )
+
+
+def _exchange(call: Call) -> Exchange:
+    return call.exchange or Exchange()
+
+
+def _end(attempt: AttemptOutcome) -> StockResponse:
+    """What the stock client would give: the answer if there is one, else the error."""
+    error = attempt.error
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, attempt  # the traceback of the error holds this frame
+    assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
+    return attempt.response
+
+
+def _facts(host: str, call: Call, attempt: AttemptOutcome) -> dict[str, Any]:
+    request = call.request
+    return {
+        "host": host,
+        "operation_name": request and (request.operationName or operation_name(request.query)),
+        "attempt": call.attempts,
+        "reason": attempt.reason,
+        "status": attempt.status,
+        "reach": attempt.reach.value,
+    }
