@@ -50,7 +50,7 @@ from graphql_prod import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
 
 Part = Literal["idle", "answers", "silent", "killed", "twice"]
 

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.health.probe import Readiness
     from graphql_prod.registry import State
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
     from graphql_prod.subscriptions.context import Resume
@@ -718,9 +718,9 @@ class ProductionClient(GraphQLClient):
         return f"<{type(self).__name__} {redacted(self.endpoint)} {self.state}>"
 
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
-        client = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
-        client._prod_settings = dataclasses.replace(client._prod_settings, probe=True)
-        return await client.query(QUERY)
+        view = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
+        view._prod_settings = dataclasses.replace(view._prod_settings, probe=True)
+        return await view.query(QUERY)
 
     async def _prod_end(self, deadline: float | None) -> None:
         """The way to the end that a program has made its own."""

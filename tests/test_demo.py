@@ -29,7 +29,7 @@ from graphql_prod.testing.waiting import no_waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
     from graphql_prod.testing import ScriptedServer
 
 # On one worker: the two whole runs that most tests look at are made once.

@@ -18,7 +18,7 @@ from graphql_prod.errors import ConfigurationError
 if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest, GraphQLTransport
 
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
     from graphql_prod.sessions.sessions import Sessions
 
 _PROTOCOLS = (GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL)

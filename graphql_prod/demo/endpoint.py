@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graphql_prod.demo.outcome import Outcome
     from graphql_prod.demo.process import Cast
     from graphql_prod.demo.screen import Screen
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
 
 QUESTION = "{ __typename }"
 CALLS = 3

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
 
 Cast = Literal["graphql_prod", "stock"]
 """Which client is shown."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLClient, GraphQLSubscriptionEvent
 
     from graphql_prod.demo.process import Cast
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
     from graphql_prod.shutdown.report import ShutdownReport
 
 CALLS = 4

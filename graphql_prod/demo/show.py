@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graphql_prod.demo.scenes import Scene
     from graphql_prod.demo.screen import Screen
     from graphql_prod.demo.stage import Stage
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
 
 PATIENCE = 6.0
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.demo.process import Program, Work
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
     from graphql_prod.testing import ReceivedRequest
 
 SUBSCRIPTIONS = SubscriptionPolicy(wait_initial=0.25, wait_max=0.25)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
-
-from pydantic import Field
+from typing import ClassVar, Self
 
 from graphql_prod.errors import ConfigurationError
-from graphql_prod.settings.base import Number, Policy
-
-Seconds = Annotated[float, Number, Field(gt=0)]
+from graphql_prod.settings.base import Policy, Seconds
 
 
 class TimeoutPolicy(Policy):

@@ -12,7 +12,7 @@ from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.sessions.aiohttp_exchange import GivenAiohttpExchange, OtherExchange
 from graphql_prod.sessions.httpx_exchange import OtherHttpxExchange, ShieldedExchange
 from graphql_prod.sessions.limits import aiohttp_limits, httpx_limits, with_limits
-from graphql_prod.sessions.session import Backend, Session
+from graphql_prod.sessions.session import Session
 from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphql_prod.resilience.timeouts import TimeoutPolicy
     from graphql_prod.sessions.exchange import Exchange
     from graphql_prod.sessions.limiter import DetachedRequests
+    from graphql_prod.sessions.policy import Backend
 
 
 class AiohttpSession(Session):

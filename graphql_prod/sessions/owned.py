@@ -22,7 +22,7 @@ from graphql_prod.sessions.httpx_exchange import HttpxExchange
 from graphql_prod.sessions.limiter import ConcurrencyLimiter
 from graphql_prod.sessions.limits import aiohttp_limits, httpx_limits, with_limits
 from graphql_prod.sessions.netrc import ExplicitFirst
-from graphql_prod.sessions.session import Backend, Session
+from graphql_prod.sessions.session import Session
 from graphql_prod.sessions.transport_options import USER_AGENT
 from graphql_prod.sessions.under_httpx import WatchedSession
 from graphql_prod.sessions.upgrades import one_attempt
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import httpx
 
     from graphql_prod.sessions.exchange import Exchange
-    from graphql_prod.sessions.policy import PoolPolicy
+    from graphql_prod.sessions.policy import Backend, PoolPolicy
     from graphql_prod.sessions.transport_options import TransportOptions
 
 

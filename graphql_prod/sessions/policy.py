@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from graphql_prod.resilience.timeouts import Seconds
-from graphql_prod.settings.base import Number, Policy
+from graphql_prod.settings.base import Number, Policy, Seconds
+
+Backend = Literal["aiohttp", "httpx"]
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """What is read of an answer, after decompression."""

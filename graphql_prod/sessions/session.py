@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from graphql_prod.sessions.env_proxy import websocket_proxy
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
         Exchange,
     )
     from graphql_prod.sessions.limiter import ConcurrencyLimiter, DetachedRequests
-
-
-Backend = Literal["aiohttp", "httpx"]
+    from graphql_prod.sessions.policy import Backend
 
 
 class Session:

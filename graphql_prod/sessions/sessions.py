@@ -28,8 +28,8 @@ from graphql_prod.urls import host_of, redacted
 if TYPE_CHECKING:
     from aiographql.client.transport import GraphQLSession
 
-    from graphql_prod.sessions.policy import PoolPolicy
-    from graphql_prod.sessions.session import Backend, Session
+    from graphql_prod.sessions.policy import Backend, PoolPolicy
+    from graphql_prod.sessions.session import Session
     from graphql_prod.sessions.transport_options import TransportOptions
 
 logger = logging.getLogger("graphql_prod")

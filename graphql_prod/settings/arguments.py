@@ -16,7 +16,7 @@ from graphql_prod.urls import redacted, same_upstream
 if TYPE_CHECKING:
     from graphql_prod.resilience.retry.policy import Retry
     from graphql_prod.resilience.timeouts import TimeoutPolicy
-    from graphql_prod.sessions.session import Backend
+    from graphql_prod.sessions.policy import Backend
 
 logger = logging.getLogger("graphql_prod")
 

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
@@ -44,6 +45,9 @@ def a_setting_called_schema() -> Iterator[None]:
 
 Number = BeforeValidator(_no_truth)
 """Refuses True and False where a number is wanted."""
+
+Seconds = Annotated[float, Number, Field(gt=0)]
+"""A time over 0."""
 
 
 def _listed(value: object) -> object:

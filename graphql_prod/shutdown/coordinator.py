@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from graphql_prod import clock
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask, call_on
 from graphql_prod.registry import leave_calls
 from graphql_prod.runtime import forks
+from graphql_prod.shutdown.conductor import Conductor
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
@@ -24,10 +25,29 @@ from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from graphql_prod.client import ProductionClient
-    from graphql_prod.shutdown.conductor import Conductor
+    from graphql_prod.registry import State
 
-    Client = TypeVar("Client", bound=ProductionClient)
+
+class Ended(Protocol):
+    """What a client is made of, as far as the coordinator has to know it."""
+
+    @property
+    def conductor(self) -> Conductor:
+        """The way to its end."""
+
+
+class EndedTogether(Protocol):
+    """A :class:`ProductionClient`."""
+
+    @property
+    def _prod(self) -> Ended: ...
+
+    @property
+    def state(self) -> State:
+        """How far its end has come."""
+
+
+Client = TypeVar("Client", bound=EndedTogether)
 
 # A client outlives its deadline by less than this, whatever hangs; a subclass may not.
 OVERTIME = 5.0
@@ -49,7 +69,7 @@ class ShutdownCoordinator:
 
     def __init__(self, deadline: float | None = 25.0) -> None:
         self._default = None if deadline is None else seconds_of(deadline)
-        self._clients: list[ProductionClient] = []
+        self._clients: list[EndedTogether] = []
         self._hooks = Hooks("the coordinator")
         self._signals = SignalHandlers(self.shutdown, "the coordinator")
         self._deadline: Deadline | None = None
@@ -73,9 +93,7 @@ class ShutdownCoordinator:
         :raises ConfigurationError: it is no :class:`ProductionClient`.
         :raises ClientClosedError: the shutdown has begun; nobody would close it.
         """
-        from graphql_prod.client import ProductionClient
-
-        if not isinstance(client, ProductionClient):
+        if not isinstance(_conductor(client), Conductor):
             raise ConfigurationError(f"a ProductionClient can be registered, not {type(client).__name__}")
         if self._run is not None:
             raise ClientClosedError(
@@ -202,7 +220,7 @@ class ShutdownCoordinator:
         return self._finish(watch, reports, errors)
 
     def _begin_clients(
-        self, clients: list[ProductionClient], deadline: Deadline, go: asyncio.Future[None]
+        self, clients: list[EndedTogether], deadline: Deadline, go: asyncio.Future[None]
     ) -> list[asyncio.Task[ShutdownReport]]:
         """All of them at once; each closes its session when those registered after it have closed theirs."""
         ending: list[asyncio.Task[ShutdownReport]] = []
@@ -236,7 +254,7 @@ async def _wait_for(ending: list[asyncio.Task[ShutdownReport]], deadline: Deadli
         await asyncio.wait(left, timeout=OVERTIME)
 
 
-async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownReport:
+async def _shut_down(client: EndedTogether, deadline: Deadline) -> ShutdownReport:
     try:
         return await _conductor(client).end(deadline.remaining)
     except asyncio.CancelledError:
@@ -244,7 +262,7 @@ async def _shut_down(client: ProductionClient, deadline: Deadline) -> ShutdownRe
 
 
 def _reports(
-    clients: list[ProductionClient], ended: list[asyncio.Task[ShutdownReport]], errors: list[str]
+    clients: list[EndedTogether], ended: list[asyncio.Task[ShutdownReport]], errors: list[str]
 ) -> list[ShutdownReport]:
     """What the clients say of their ends; of one that failed its error."""
     reports = []
@@ -262,5 +280,6 @@ def _reports(
     return reports
 
 
-def _conductor(client: ProductionClient) -> Conductor:
-    return client._prod.conductor
+def _conductor(client: Any) -> Conductor:
+    conductor: Conductor = getattr(getattr(client, "_prod", None), "conductor", None)  # type: ignore[assignment]
+    return conductor

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PlainSerializer, WrapValidator
 
-from graphql_prod.resilience.timeouts import Seconds
-from graphql_prod.settings.base import Listed, Number, Policy
+from graphql_prod.settings.base import Listed, Number, Policy, Seconds
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tenacity
 from pydantic import Field
 
-from graphql_prod.resilience.timeouts import Seconds
-from graphql_prod.settings.base import Listed, Number, Policy
+from graphql_prod.settings.base import Listed, Number, Policy, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
