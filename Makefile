@@ -16,7 +16,7 @@ help:
 	@echo "make soak [SOAK_SEED=8]          an hour of bad weather, or SOAK_SECONDS"
 	@echo "make interop                     the JavaScript servers that some tests need (npm)"
 	@echo "make compatibility               docs/compatibility.md, from a run against real servers and proxies"
-	@echo "make lint                        formatter, linter, strict types"
+	@echo "make lint                        formatter, linter, strict types, the floors of the house"
 	@echo "make format                      format and fix what can be fixed"
 	@echo "make docs                        what is made of the code: settings, the picture of a trace"
 	@echo "make bench                       price of a call, side by side"
@@ -36,11 +36,13 @@ test: $(STAMP)
 LOWEST := .venv-lowest
 LOWEST_TESTS := \
 	tests/test_config.py tests/test_sources.py tests/test_secrets_dir.py tests/test_settings_files.py \
-	tests/test_retry_decision.py tests/test_retry_table.py tests/test_operations.py \
+	tests/test_retry_decision.py tests/retries tests/test_operations.py \
 	tests/test_sessions.py tests/test_wire.py tests/test_credentials.py tests/test_unsendable_headers.py \
-	tests/test_telemetry_spans.py::test_answers tests/test_telemetry_spans.py::test_never_doubled \
+	tests/telemetry_spans/test_telemetry_spans_of_calls.py::test_answers \
+	tests/telemetry_spans/test_telemetry_spans_sdk.py::test_never_doubled \
 	tests/test_upgrades.py tests/test_subscriptions_refusals.py \
-	tests/test_subscriptions_reconnect.py::TestGoingOn tests/test_subscriptions_ends.py::TestClosingTheClient
+	tests/subscription_reconnects/test_subscription_reconnects_going_on.py::TestGoingOn \
+	tests/subscription_ends/test_subscription_ends_closing.py::TestClosingTheClient
 
 $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
@@ -74,6 +76,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/architecture.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

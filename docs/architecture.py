@@ -105,8 +105,8 @@ def looking_up(graph: dict[str, set[str]]) -> list[str]:
             if above is None or above < floor or (above == floor and _room(target) == _room(module)):
                 continue
             found.append(
-                f"{module} (floor {floor:g}) imports {target} (floor {above:g}): move what it needs down, take "
-                "it as an argument of the constructor, or own a Protocol of it"
+                f"{module} (floor {floor:g}) imports {target} (floor {above:g}): move what it needs down, "
+                "take it as an argument of the constructor, or own a Protocol of it"
             )
     return found
 

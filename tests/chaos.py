@@ -8,21 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import os
 import signal
-import socket
 import time
 import warnings
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aiographql.client import GraphQLClientException
-from chaos_endings import Endings, is_told, token_of
-from subscribing import COUNT, PROTOCOLS, onward, value_of
+from chaos_books import (
+    ADD,
+    ECHO,
+    EXPIRED,
+    HANGS,
+    KEY,
+    LATE,
+    PING,
+    PONG,
+    REST,
+    SETTLED,
+    TICK,
+    Findings,
+    Lag,
+    Ledger,
+    Mutations,
+    give_up_ports,
+    listening,
+)
+from chaos_endings import Endings, is_told
+from chaos_weather import Weather
+from subscribing import COUNT, PROTOCOLS
 
 from graphql_prod import (
     ClientClosedError,
@@ -42,218 +59,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiographql.client import GraphQLSubscriptionEvent
-    from subscribing import Backend, Protocol
+    from subscribing import Backend
 
     from graphql_prod.testing import ReceivedRequest
 
-KEY = "Idempotency-Key"
-ECHO = "query Echo($value: String) { echo(value: $value) }"
-ADD = "mutation Add { increment }"
-LATE = 0.25
-"""Seconds by which a call may outlive its deadline, on a loop that is in time."""
-STALL = 0.03
-"""Seconds of lateness that are no more the busy loop's usual ones."""
-HANGS = 5.0
-"""Seconds beyond its deadline after which a call is given up, and that is a finding."""
-REST = 30.0
-"""Seconds of fair weather in which everything that was begun comes to its end."""
-SETTLED = 10.0
-"""Seconds after the end of a mutation until nothing of it can be on its way any more."""
-STRAY = b"""HTTP/1.1 200 OK\r
-Content-Type: application/json\r
-Content-Length: 43\r
-\r
-{"data": {"echo": "stray", "increment": 0}}"""
-"""An answer to nothing."""
-EXPIRED = 4401
-"""With what a socket ends whose token has expired."""
-PING, PONG = 0.3, 0.5
-"""Seconds until a silent server is pinged, and until it is given up."""
-LARGE = 40_000
-"""Characters of a large event: over the slow link it takes longer than PING and PONG."""
-TICK = 0.01
-"""Seconds between two events."""
-SLOW_LINK = 1_000, 0.03
-"""So many bytes, and the pause in seconds after them."""
 
-
-class Findings:
-    """What must not be; the first of them ends the run."""
-
-    def __init__(self) -> None:
-        self.list: list[str] = []
-        self.first = asyncio.Event()
-
-    def add(self, text: str) -> None:
-        if len(self.list) < 20:
-            self.list.append(text)
-        self.first.set()
-
-    def check(self, true: object, text: str) -> None:
-        if not true:
-            self.add(text)
-
-
-class Lag:
-    """By how much the loop itself is late: no client can be held to that."""
-
-    def __init__(self) -> None:
-        self.worst = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._late: deque[tuple[float, float]] = deque(maxlen=10_000)
-        self._due = self._loop.time()
-
-    async def watch(self) -> None:
-        while True:
-            self._due = self._loop.time() + 0.005
-            await asyncio.sleep(0.005)
-            now = self._loop.time()
-            self.worst = max(self.worst, now - self._due)
-            self._late.append((now, now - self._due))
-            self._due = now
-
-    def since(self, moment: float) -> float:
-        """Seconds for which the loop stood still, all together, since a moment on its clock."""
-        # Who asks may have been woken in the same turn as the watch, and before it.
-        total = max(0.0, self._loop.time() - max(self._due, moment))
-        for at, late in reversed(self._late):
-            if at < moment:
-                break
-            if late > STALL:
-                total += min(late, at - moment)
-        return total
-
-
-class Ledger:
-    """The numbers of one subscription, which has to say whenever one is missing or comes again."""
-
-    def __init__(
-        self, findings: Findings, name: str, endings: Endings, *, resumed: bool, drops: bool
-    ) -> None:
-        self.last = -1
-        self.over = False
-        self._findings = findings
-        self._name = name
-        self._resumed = resumed
-        self._drops = drops
-        self._gap = False
-        self._dropped = 0
-        self._resumed_at: deque[int] = deque()
-        self._endings = endings
-        self._id: str | None = None
-
-    def resume(self, last: GraphQLSubscriptionEvent | None, variables: dict[str, Any]) -> dict[str, Any]:
-        """Where it goes on over a new connection; no event of that may come before its gap."""
-        asked = onward(last, variables)
-        self._resumed_at.append(asked["from"])
-        return asked
-
-    def take(self, item: GraphQLSubscriptionEvent | SubscriptionGap) -> None:
-        """In the order in which they come."""
-        self._findings.check(not self.over, f"{self._name}: {item} came after the end")
-        if isinstance(item, SubscriptionGap):
-            self._gap = True
-            self._dropped += item.dropped
-            if item.attempts and self._id:
-                self._endings.connected_again(self._id)
-            self._findings.check(
-                self._drops or not item.dropped, f"{self._name}: events were dropped: {item}"
-            )
-            return
-        value, wanted = value_of(item), self.last + 1 + self._dropped
-        begun_again = self._gap and not self._resumed and value == 0
-        told = f"{' after a gap' if self._gap else ''}, {self._dropped} dropped"
-        self._findings.check(
-            value == wanted or begun_again, f"{self._name}: {value} came after {self.last}{told}"
-        )
-        while self._resumed_at and self._resumed_at[0] <= value:
-            at = self._resumed_at.popleft()
-            self._findings.check(self._gap, f"{self._name}: nothing told the gap before {at}")
-        known, self._id = self._id, item.subscription_id
-        if self._gap and not known:  # nobody knew whose that gap was
-            self._endings.connected_again(self._id)
-        self.last, self._gap, self._dropped = value, False, 0
-        self._endings.event(self._id, value, self._name)
-
-    def broken(self, error: object) -> None:
-        """The server has ended it with an error."""
-        self.over = True
-        self._endings.told(self._id, self.last, error, self._name)
-
-    def complete(self, to: int) -> None:
-        """The server has said that this was all."""
-        self._findings.check(self.last == to, f"{self._name}: ended in order after {self.last}, not {to}")
-
-
-@dataclass
-class Mutation:
-    """One that was sent, perhaps."""
-
-    keyed: bool
-    ended: float | None = None
-    answer: int | None = None
-    """What the counter was after it, if it was answered without errors; 0 if the answer does not say."""
-    unsent: bool = False
-    """The client says that it cannot have been executed."""
-    arrivals: int = 0
-    keys: set[str] = field(default_factory=set)
-
-
-class Mutations:
-    """Every mutation has a number; the server's books are held against the client's."""
-
-    def __init__(self, findings: Findings, name: str) -> None:
-        self._findings = findings
-        self._name = name
-        self._open: dict[int, Mutation] = {}
-        self._answers: deque[int] = deque(maxlen=5_000)
-        self._next = 0
-
-    def begin(self, *, keyed: bool) -> tuple[int, Mutation]:
-        self._next += 1
-        made = self._open[self._next] = Mutation(keyed)
-        return self._next, made
-
-    def arrived(self, server: ScriptedServer, turned_away: set[int]) -> None:
-        """Read the server's book, and begin a new one.
-
-        :param turned_away: which requests it refused unread, for their token; they may come again.
-        """
-        for request in server.requests:
-            number = (request.extensions or {}).get("number")
-            if number is None or id(request) in turned_away:
-                continue
-            made = self._open.get(number)
-            if made is None:
-                self._findings.add(f"{self._name}: mutation {number} arrived long after its end")
-                continue
-            made.arrivals += 1
-            made.keys.add(request.headers.get(KEY, ""))
-        server.requests.clear()
-        turned_away.clear()
-
-    def settle(self, now: float) -> None:
-        """Judge those that ended long enough ago."""
-        for number, made in list(self._open.items()):
-            if made.ended is not None and made.ended < now:
-                del self._open[number]
-                self._judge(f"{self._name}: mutation {number}", made)
-
-    def _judge(self, name: str, made: Mutation) -> None:
-        check = self._findings.check
-        check(made.keyed or made.arrivals <= 1, f"{name} arrived {made.arrivals} times")
-        if made.answer is not None:
-            # The counter never stands twice at a number: each answer belongs to one execution.
-            check(made.arrivals, f"{name} succeeded and never arrived")
-            check(made.answer, f"{name} succeeded, and nothing says that it was executed")
-            check(made.answer not in self._answers, f"{name} was given the answer {made.answer} of another")
-            self._answers.append(made.answer)
-        check(not (made.unsent and made.arrivals), f"{name} arrived, and its error says it was never sent")
-        if made.keyed and made.arrivals:
-            check(len(made.keys) == 1 and "" not in made.keys, f"{name} came with {len(made.keys)} keys")
-
-
-class World:
+class World(Weather):
     """A server behind a bad network, for one backend, and the clients before it."""
 
     def __init__(
@@ -714,201 +525,6 @@ class World:
                 return os.waitstatus_to_exitcode(status)
             await asyncio.sleep(0.02)
 
-    # The weather.
-
-    async def _weather(self) -> None:
-        chance = self.chance("weather")
-        kinds = [
-            self._latency,
-            self._slices,
-            self._large,
-            self._blackhole,
-            self._limit,
-            self._refuses,
-            self._down,
-            self._resets,
-            self._half_closes,
-            self._restart,
-            self._closes,
-            self._errors,
-            self._errors,
-            self._errors,
-            self._silent,
-            self._expires,
-            self._expires,
-            self._blocks,
-            self._second_answer,
-            self._second_answer,
-            self._answers,
-            self._answers,
-            self._answers,
-        ]
-        # It takes a while, so that a short run would perhaps never come to it.
-        trouble: Callable[[Random, float], Awaitable[None]] = self._large
-        while not self.over:
-            await trouble(chance, chance.uniform(0.05, 1))
-            trouble = chance.choice(kinds)
-            self.done["troubles"] += 1
-            await asyncio.sleep(chance.uniform(0.05, 0.6))
-
-    async def _latency(self, chance: Random, seconds: float) -> None:
-        self._proxy.latency = chance.uniform(0.005, 0.2)
-        await asyncio.sleep(seconds)
-        self._proxy.latency = 0.0
-
-    async def _slices(self, chance: Random, seconds: float) -> None:
-        self._proxy.slicing = chance.randint(5, 60), chance.uniform(0.0005, 0.003)
-        await asyncio.sleep(seconds)
-        self._proxy.slicing = None
-
-    async def _large(self, chance: Random, _: float) -> None:
-        """Large events over a slow link: who begins now gets them all, and no connection is given up."""
-        self._server.padding, self._server.tick, self._proxy.slicing = LARGE, 0.3, SLOW_LINK
-        try:
-            async with self._client(share=chance.random() < 0.5) as client:
-                await self._takes_large(client, chance.choice(PROTOCOLS))
-        finally:
-            self._server.padding, self._server.tick, self._proxy.slicing = 0, TICK, None
-
-    async def _takes_large(self, client: ProductionClient, protocol: Protocol) -> None:
-        begun = self._loop.time()
-        seen: list[object] = []
-        try:
-            async with (
-                asyncio.timeout(REST),
-                contextlib.aclosing(
-                    client.stream(COUNT, variables={"from": 0, "to": 1}, protocols=protocol, gaps=True)
-                ) as items,
-            ):
-                async for item in items:
-                    if isinstance(item, SubscriptionGap):
-                        seen.append(item)
-                        break
-                    seen.append(value_of(item))
-                    self.done["large events"] += 1
-        except (GraphQLClientException, TimeoutError) as error:
-            seen.append(error)
-        took = self._loop.time() - begun
-        self.findings.check(
-            seen == [0, 1] or self.lag.since(begun) > PONG / 2,
-            f"{self.backend}: of large events over a slow link came {seen} in {took:.1f} s",
-        )
-
-    async def _blackhole(self, _: Random, seconds: float) -> None:
-        self._proxy.blackhole = True
-        await asyncio.sleep(2 * seconds)
-        self._proxy.reset_connections()  # TCP never delivers what comes after a hole
-        self._proxy.blackhole = False
-
-    async def _limit(self, chance: Random, seconds: float) -> None:
-        self._proxy.limit_bytes = chance.randint(0, 3000)
-        await asyncio.sleep(seconds)
-        self._proxy.limit_bytes = None
-
-    async def _refuses(self, _: Random, seconds: float) -> None:
-        self._proxy.refuse = True
-        await asyncio.sleep(seconds)
-        self._proxy.refuse = False
-
-    async def _down(self, _: Random, seconds: float) -> None:
-        await self._proxy.down()
-        await asyncio.sleep(seconds)
-        await listening(self._proxy.up)
-
-    async def _resets(self, chance: Random, _: float) -> None:
-        chance.choice([self._proxy.reset_connections, self._server.reset_sockets])()
-
-    async def _half_closes(self, _: Random, seconds: float) -> None:
-        self._proxy.half_close()
-        await asyncio.sleep(seconds)
-        self._proxy.reset_connections()  # what it carries on would be carried for ever
-
-    async def _restart(self, _: Random, seconds: float) -> None:
-        """Another server in its place: it knows of nothing that was before but the counter."""
-        await self._server.stop()
-        self.mutations.arrived(self._server, self._turned_away)
-        await asyncio.sleep(seconds)
-        before, self._server = self._server, ScriptedServer(port=self._server.port)
-        self._server.counter = before.counter
-        await self._start_server()
-
-    async def _closes(self, chance: Random, _: float) -> None:
-        await self._server.close_sockets(chance.choice([1000, 1001, 1011, 1012, 1013, 4408, 4499, 4500]))
-
-    async def _errors(self, chance: Random, _: float) -> None:
-        await self._endings.end(self._server, chance)
-
-    async def _silent(self, _: Random, seconds: float) -> None:
-        self._server.never_ack = True
-        self._server.reset_sockets()
-        await asyncio.sleep(2 * seconds)
-        self._server.never_ack = False
-        self._server.reset_sockets()
-
-    async def _expires(self, chance: Random, seconds: float) -> None:
-        """A token's time is up, twice in a short while: calls see it, sockets hear of it or do not."""
-        for _ in range(2):
-            self._token += 1
-            luck = chance.random()
-            if luck < 0.5:
-                await self._server.close_sockets(EXPIRED, "token expired")
-            elif luck < 0.75:
-                good = f"Bearer {self._token}"
-                sockets = self._server.sockets
-                stale = [each for each in sockets if token_of(self._server, each) not in (None, good)]
-                await self._endings.refuse(self._server, stale, chance)
-            await asyncio.sleep(seconds / 2)
-            await self._is_used()
-        # A renewal that did not help is not asked for again for 30 s: the provider has heard of it by itself.
-        self._held = self._token
-
-    async def _is_used(self) -> None:
-        """Wait until the token has let a call in; a second at most, since nobody may get through."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                while self._used != self._token:
-                    await asyncio.sleep(0.01)
-
-    async def _blocks(self, chance: Random, seconds: float) -> None:
-        """Somebody's code holds the loop while connections are closed: their ends wait to be read."""
-        self._proxy.half_close()
-        time.sleep(seconds / 4)  # noqa: ASYNC251 -- it is what happens to programs
-        await asyncio.sleep(seconds)
-        self._proxy.reset_connections()  # what it carries on would be carried for ever
-
-    async def _second_answer(self, _: Random, __: float) -> None:
-        """While no call is under way, kept connections get one answer more: it is nobody's."""
-        self._go.clear()
-        while self._under_way and not self.over:
-            await asyncio.sleep(0.01)
-        self._proxy.inject(STRAY)
-        self._go.set()
-
-    async def _answers(self, chance: Random, _: float) -> None:
-        self._server.script(*(bad_answer(chance) for _ in range(chance.randint(1, 6))))
-
-
-async def listening(start: Callable[[], Awaitable[None]]) -> None:
-    """Listen on a port that was ours; for a moment a child that was just forked has it too."""
-    async with asyncio.timeout(REST):
-        while True:
-            try:
-                return await start()
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            await asyncio.sleep(0.01)
-
-
-def give_up_ports() -> None:
-    """In a child: the ports that its parent listens on are the parent's alone."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # none of a socket
-            with socket.socket(fileno=os.dup(int(name))) as copy:
-                listens = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            if listens:
-                os.close(int(name))
-
 
 def in_child(client: ProductionClient) -> None:
     """What a forked child does, which never returns: exit status 0 if the client is its own."""
@@ -934,29 +550,6 @@ async def _use_in_child(client: ProductionClient) -> int:
     if time.monotonic() - begun > HANGS:
         return 4
     return 0 if client.state == "closed" else 2
-
-
-def bad_answer(chance: Random) -> Answer:
-    """One of the ways in which a server fails, the operation executed or not."""
-    executes = chance.random() < 0.5
-    return chance.choice(
-        [
-            Answer.page(chance.choice([429, 500, 502, 503, 504]), execute=executes),
-            Answer.graphql(503, errors=["busy"], execute=executes),
-            Answer.login_page(execute=executes),
-            Answer.redirect("http://127.0.0.1:9/", execute=executes),
-            Answer.reset("before", execute=executes),
-            Answer.reset("headers", execute=executes),
-            Answer.reset("body", execute=executes),
-            Answer.disconnect(execute=executes),
-            Answer.truncated(execute=executes),
-            Answer.garbage(execute=executes),
-            Answer.hang(execute=executes),
-            Answer.drip(chunk=8, pause=0.005),
-            Answer(delay=chance.uniform(0, 1)),
-            Answer(headers={"Connection": "close"}),
-        ]
-    )
 
 
 class Ground:

@@ -10,7 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from chaos import Findings, Ground, Lag, World, in_background
+from chaos import Ground, World, in_background
+from chaos_books import Findings, Lag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
