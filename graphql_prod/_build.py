@@ -139,7 +139,7 @@ def build(
         auth_error_codes=config.auth_error_codes,
         credentials=None if provider is None else Credentials(provider),
     )
-    budget = settings.schedule.policy.budget
+    budget = settings.backoff.policy.budget
     headers = plain(config.headers)
     serializer = given.serializer or TolerantSerializer()
     registry = Registry(host)
@@ -167,7 +167,7 @@ def build(
     context = SubscriptionContext(
         telemetry=telemetry,
         sessions=sessions,
-        wire=sessions.wire,
+        transport_options=sessions.transport_options,
         serializer=serializer,
         static_headers=headers,
         provider_limit=config.timeout.total,
@@ -194,7 +194,7 @@ def build(
         release=release,
         closing=methods.close,
         ending=methods.end,
-        detached=sessions.abandoned.tasks,
+        detached=sessions.detached.tasks,
         deadline=config.shutdown.deadline,
     )
     return Composition(

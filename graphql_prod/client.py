@@ -260,7 +260,7 @@ class ProductionClient(GraphQLClient):
         view = twin_of(self)
         view._prod_settings = CallSettings(
             timeout=override(now.timeout, timeout),
-            schedule=now.schedule if retry is None else Backoff.of(retry, now.schedule.policy),
+            backoff=now.backoff if retry is None else Backoff.of(retry, now.backoff.policy),
             idempotent=now.idempotent if idempotent is None else idempotent,
             headers=now.headers if headers is None else merge(now.headers or {}, headers),
             validate=now.validate if validate is None else validate,
@@ -273,7 +273,7 @@ class ProductionClient(GraphQLClient):
             ),
         )
         view._prod_named = self._prod_named | {
-            key for key, value in (("timeout", timeout), ("schedule", retry)) if value is not None
+            key for key, value in (("timeout", timeout), ("backoff", retry)) if value is not None
         }
         return view
 

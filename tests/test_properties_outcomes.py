@@ -128,13 +128,13 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
         event("no answer")
         assert attempt is not None
         if status is not None and status >= 300:
-            assert (attempt.reach, attempt.status, type(attempt.error)) == (
+            assert (attempt.send_status, attempt.status, type(attempt.error)) == (
                 SendStatus.ANSWERED,
                 status,
                 HTTPStatusError,
             )
             return
-        assert (attempt.reach, attempt.status, attempt.response) == (SendStatus.INVALID, status, None)
+        assert (attempt.send_status, attempt.status, attempt.response) == (SendStatus.INVALID, status, None)
         assert isinstance(attempt.error, InvalidResponseError)
         assert (attempt.error.status, attempt.error.content_type) == (status, "text/x")
         assert attempt.error.excerpt == text.decode("utf-8", "replace")[:200]
@@ -148,7 +148,7 @@ def test_an_answer(body: Any, status: int | None, mutation: bool, text: bytes) -
     else:
         event("coded" if named else "status")
         assert attempt is not None
-        assert (attempt.reach, attempt.status, attempt.error) == (SendStatus.ANSWERED, status, None)
+        assert (attempt.send_status, attempt.status, attempt.error) == (SendStatus.ANSWERED, status, None)
         assert attempt.codes == (frozenset(codes) if named else None)
         assert attempt.retry_after == 7
         assert attempt.response is response
@@ -208,7 +208,9 @@ def test_the_error_of_a_failure(
     else:
         assert attempt.error is not None
         assert attempt.error.__cause__ is (cause or error)
-    assert call.sent is (sent is not False if sent is not None else attempt.reach is not SendStatus.UNSENT)
+    assert call.sent is (
+        sent is not False if sent is not None else attempt.send_status is not SendStatus.UNSENT
+    )
 
 
 class OwnRefusal(GraphQLRequestException):
@@ -227,7 +229,7 @@ def test_a_refusal(kind: type[GraphQLRequestException], status: int | None) -> N
     if status is None or kind is OwnRefusal:
         assert attempt == AttemptOutcome(SendStatus.FINAL, "refused", status, error=error)
     else:
-        assert (attempt.reach, attempt.status) == (SendStatus.ANSWERED, 503)
+        assert (attempt.send_status, attempt.status) == (SendStatus.ANSWERED, 503)
         assert isinstance(attempt.error, HTTPStatusError)
         assert attempt.error.__cause__ is error
         assert attempt.error.response == error.response

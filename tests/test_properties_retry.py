@@ -76,10 +76,12 @@ def policies(draw: st.DrawFn) -> RetryPolicy:
     )
 
 
-def row_of(reach: SendStatus, status: int | None, found: frozenset[str] | None, policy: RetryPolicy) -> str:
+def row_of(
+    send_status: SendStatus, status: int | None, found: frozenset[str] | None, policy: RetryPolicy
+) -> str:
     """The row of the contract's table that an attempt is in."""
-    if reach is not SendStatus.ANSWERED:
-        return str(reach.value)
+    if send_status is not SendStatus.ANSWERED:
+        return str(send_status.value)
     if status in policy.statuses:
         return "transient"
     return "codes" if found and not found - policy.error_codes else "lasting"
@@ -96,7 +98,7 @@ def column_of(kind: str, policy: RetryPolicy, *, marked: bool | None) -> str:
 @given(
     kind=st.sampled_from(sorted(DOCUMENTS)),
     marked=st.none() | st.booleans(),
-    reach=st.sampled_from(SendStatus),
+    send_status=st.sampled_from(SendStatus),
     status=st.none() | st.integers(100, 599),
     found=codes,
     policy=policies(),
@@ -104,7 +106,7 @@ def column_of(kind: str, policy: RetryPolicy, *, marked: bool | None) -> str:
 def test_the_table(
     kind: str,
     marked: bool | None,
-    reach: SendStatus,
+    send_status: SendStatus,
     status: int | None,
     found: frozenset[str] | None,
     policy: RetryPolicy,
@@ -113,11 +115,11 @@ def test_the_table(
     own = CallSettings(TimeoutPolicy(), Backoff.of(policy), idempotent=marked)
     operation = asyncio.run(_operation(own, DOCUMENTS[kind]))
     column = column_of(kind, policy, marked=marked)
-    expected = ROWS[row_of(reach, status, found, policy)][COLUMNS.index(column)] == "again"
+    expected = ROWS[row_of(send_status, status, found, policy)][COLUMNS.index(column)] == "again"
     if column == "mutation" and policy.mutations == "never":
         expected = False
     event(f"{column}: {'again' if expected else 'raise'}")
-    attempt = AttemptOutcome(reach, "a test", status, found, error=TransportError("no"))
+    attempt = AttemptOutcome(send_status, "a test", status, found, error=TransportError("no"))
     assert should_retry(attempt, operation, policy) is expected
 
 

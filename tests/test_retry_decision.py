@@ -29,8 +29,8 @@ DEFAULT = RetryPolicy()
 NEVER = RetryPolicy(mutations="never")
 
 
-def attempt(reach: SendStatus, status: int | None = None, **more: Any) -> AttemptOutcome:
-    return AttemptOutcome(reach, "a test", status, **{"error": TransportError("no"), **more})
+def attempt(send_status: SendStatus, status: int | None = None, **more: Any) -> AttemptOutcome:
+    return AttemptOutcome(send_status, "a test", status, **{"error": TransportError("no"), **more})
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -43,11 +43,11 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("reach", TABLE, ids=lambda reach: reach.value)
-def test_the_rows_that_need_no_status(reach: SendStatus) -> None:
+@pytest.mark.parametrize("send_status", TABLE, ids=lambda send_status: send_status.value)
+def test_the_rows_that_need_no_status(send_status: SendStatus) -> None:
     """One row of the table each: query, mutation, mutation marked idempotent."""
-    row = tuple(should_retry(attempt(reach), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
-    assert row == TABLE[reach]
+    row = tuple(should_retry(attempt(send_status), kind, DEFAULT) for kind in (QUERY, MUTATION, REPEATABLE))
+    assert row == TABLE[send_status]
 
 
 def test_the_statuses_of_the_table() -> None:
@@ -66,16 +66,16 @@ def test_the_statuses_of_the_table() -> None:
 def test_never_sends_no_mutation_twice() -> None:
     """mutations="never": whatever happened, an unmarked mutation has had its attempt."""
     policy = RetryPolicy(mutations="never", statuses=frozenset({429, 503}), error_codes=frozenset({"BUSY"}))
-    for reach, status in itertools.product(SendStatus, (None, 200, 429, 503)):
+    for send_status, status in itertools.product(SendStatus, (None, 200, 429, 503)):
         for codes in (None, frozenset({"BUSY"})):
-            assert not should_retry(attempt(reach, status, codes=codes), MUTATION, policy)
+            assert not should_retry(attempt(send_status, status, codes=codes), MUTATION, policy)
 
 
 def test_never_changes_nothing_for_queries() -> None:
     """The setting is about mutations."""
-    for reach in SendStatus:
-        assert should_retry(attempt(reach, 503), QUERY, NEVER) is should_retry(
-            attempt(reach, 503), QUERY, DEFAULT
+    for send_status in SendStatus:
+        assert should_retry(attempt(send_status, 503), QUERY, NEVER) is should_retry(
+            attempt(send_status, 503), QUERY, DEFAULT
         )
 
 

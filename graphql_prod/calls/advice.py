@@ -50,11 +50,11 @@ def explain(attempt: AttemptOutcome, why: str | None, note: str | None = None) -
         error.add_note(note)
 
 
-def used_up(schedule: Backoff) -> str | None:
+def used_up(backoff: Backoff) -> str | None:
     """What to say when no further attempt is due; None for who asked for one attempt only."""
-    if schedule.narrows:
+    if backoff.narrows:
         return "The given tenacity object allows no further attempt."
-    allowed = schedule.policy.attempts
+    allowed = backoff.policy.attempts
     return None if allowed == 1 else f"The {allowed} attempts that retry.attempts allows are used up."
 
 

@@ -116,7 +116,7 @@ class AttemptLoop:
                 if _is_clean(response, call):
                     call.status = None
                     if credentials is not None and credentials.renewals.watching:
-                        _tell_answered(call, credentials, lent)
+                        _note_answer(call, credentials, lent)
                     exchange = call.exchange or _exchange(call)
                     return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
@@ -130,12 +130,12 @@ class AttemptLoop:
                 refused = lent
                 if nothing_ran(attempt, response):
                     call.sent = sent_before
-                self._tell_refusal(call, attempt)
+                self._log_refusal(call, attempt)
                 continue
             if attempt is None:
                 assert response is not None  # noqa: S101 -- no record means a good answer
                 return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
-            state = state or call.settings.schedule.state(call.started)
+            state = state or call.settings.backoff.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
                 try:
@@ -166,7 +166,7 @@ class AttemptLoop:
         )
         return False
 
-    def _tell_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
+    def _log_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
         refusal = attempt or AttemptOutcome(SendStatus.ANSWERED, "error code")
         logger.info(
             "%s refused the credentials of attempt %d, new ones are asked for",
@@ -207,19 +207,19 @@ class AttemptLoop:
             headers.append(dict(call.settings.headers or {}))
         credentials = (self._settings if call is None else call.settings).credentials
         provided = {} if credentials is None else credentials.latest
-        urls = (self._endpoint, self._sessions.wire.proxy)
+        urls = (self._endpoint, self._sessions.transport_options.proxy)
         return secrets_of(urls=urls, headers=[*headers, self._static_headers, provided])
 
     async def _wait(
         self, call: Call, state: tenacity.RetryCallState, attempt: AttemptOutcome
     ) -> float | None:
         """Seconds before another attempt, or None if this was the last one."""
-        schedule = call.settings.schedule
-        if not should_retry(attempt, call.operation, schedule.policy):
+        backoff = call.settings.backoff
+        if not should_retry(attempt, call.operation, backoff.policy):
             return None
-        wait = await schedule.next_wait(state, attempt)
+        wait = await backoff.next_wait(state, attempt)
         if wait is None:
-            explain(attempt, used_up(schedule))
+            explain(attempt, used_up(backoff))
             return None
         if wait >= call.remaining:
             note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
@@ -254,7 +254,7 @@ class AttemptLoop:
         return False
 
 
-def _tell_answered(call: Call, credentials: Credentials, given: Given) -> None:
+def _note_answer(call: Call, credentials: Credentials, given: Given) -> None:
     request = call.request
     if request is not None:
         scope = credentials.scope(given)
@@ -296,5 +296,5 @@ def _facts(host: str, call: Call, attempt: AttemptOutcome) -> dict[str, Any]:
         "attempt": call.attempts,
         "reason": attempt.reason,
         "status": attempt.status,
-        "reach": attempt.reach.value,
+        "reach": attempt.send_status.value,
     }

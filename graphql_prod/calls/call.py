@@ -105,7 +105,7 @@ class Call(RegisteredCall):
             return Operation.QUERY
         marked = self.settings.idempotent
         if marked is None:
-            policy = self.settings.schedule.policy
+            policy = self.settings.backoff.policy
             marked = policy.mutations == "always" or policy.idempotency_header is not None
         return Operation.REPEATABLE if marked else Operation.MUTATION
 

@@ -18,7 +18,7 @@ class Fault:
     ``what`` continues "<host> …" in a sentence; ``hint`` says what to do; ``phase`` is set for timeouts.
     """
 
-    reach: SendStatus
+    send_status: SendStatus
     reason: str
     what: str
     hint: str

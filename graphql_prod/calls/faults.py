@@ -108,11 +108,11 @@ def classify(error: BaseException, *, sent: bool | None = None) -> Fault:
     if fault is URL and sent:
         fault = BAD_REDIRECT  # the endpoint was asked
     if sent is None:
-        return replace(fault, sent=fault.reach is not SendStatus.UNSENT and fault not in _NEVER_SENT)
-    if fault.reach is SendStatus.AMBIGUOUS and not sent:
-        return replace(fault, reach=SendStatus.UNSENT, sent=False)
-    if fault.reach is SendStatus.UNSENT and sent:
-        return replace(fault, reach=SendStatus.AMBIGUOUS)
+        return replace(fault, sent=fault.send_status is not SendStatus.UNSENT and fault not in _NEVER_SENT)
+    if fault.send_status is SendStatus.AMBIGUOUS and not sent:
+        return replace(fault, send_status=SendStatus.UNSENT, sent=False)
+    if fault.send_status is SendStatus.UNSENT and sent:
+        return replace(fault, send_status=SendStatus.AMBIGUOUS)
     return replace(fault, sent=sent)
 
 
@@ -194,7 +194,7 @@ _PIECE_TOO_LARGE: type[BaseException] | None = getattr(http_exceptions, "Decompr
 def _from_aiohttp(chain: list[BaseException]) -> Fault | None:
     for link in reversed(chain):
         if isinstance(link, aiohttp.ClientHttpProxyError):
-            return PROXY if link.status >= 500 else replace(PROXY, reach=SendStatus.FINAL)
+            return PROXY if link.status >= 500 else replace(PROXY, send_status=SendStatus.FINAL)
         if isinstance(link, aiohttp.ClientError):
             found = _look_up(link, _AIOHTTP)
             if found or not isinstance(link, aiohttp.ClientResponseError):

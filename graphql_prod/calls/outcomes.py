@@ -150,7 +150,7 @@ def of_exception(
     call.sent = call.sent or fault.sent
     advice = advice_of(fault.phase, call.settings.timeout, given=given)
     translated = _translated(error, fault, advice, call, host)
-    return AttemptOutcome(reach=fault.reach, reason=fault.reason, error=translated, advice=advice)
+    return AttemptOutcome(send_status=fault.send_status, reason=fault.reason, error=translated, advice=advice)
 
 
 def of_answer(response: StockResponse, exchange: Exchange, call: Call, host: str) -> AttemptOutcome | None:
@@ -310,7 +310,7 @@ def _hint_for(status: int, call: Call, otherwise: str) -> str:
 def _less_often(call: Call) -> str:
     if call.operation is Operation.MUTATION:
         return "Call less often: a mutation that is not marked idempotent is not repeated for a status."
-    if 429 in call.settings.schedule.policy.statuses:
+    if 429 in call.settings.backoff.policy.statuses:
         return "Call less often."
     return "Call less often, or put 429 into retry.statuses."
 

@@ -83,19 +83,19 @@ class Sender:
         options = session.options(timeout)
         if kwargs:
             options = {**options, **kwargs}
-        gate = session.gate
-        if gate is None:
+        limiter = session.limiter
+        if limiter is None:
             return await stock.request(method, request, serializer, session=through, **options)
-        if not gate.acquire():
+        if not limiter.acquire():
             if (
-                call.settings.probe and type(gate) is ConcurrencyLimiter
+                call.settings.probe and type(limiter) is ConcurrencyLimiter
             ):  # the connector has a connection for it
                 return await stock.request(method, request, serializer, session=through, **options)
-            await gate.wait(timeout.pool)
+            await limiter.wait(timeout.pool)
         try:
             return await stock.request(method, request, serializer, session=through, **options)
         finally:
-            gate.release()
+            limiter.release()
 
     async def _send_custom(
         self,
@@ -126,5 +126,5 @@ class Sender:
             kwargs = {**kwargs, "params": query_of(custom.endpoint, request, serializer)}
         sending = custom.request(method, request, serializer, session=session, **kwargs)
         if isinstance(custom, HttpxTransport):
-            return await shielded(sending, self._sessions.abandoned.tasks)
+            return await shielded(sending, self._sessions.detached.tasks)
         return await sending

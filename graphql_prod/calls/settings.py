@@ -25,7 +25,7 @@ class CallSettings:
     """What a call goes by: the client's settings, or those of a view made by ``with_options``."""
 
     timeout: TimeoutPolicy
-    schedule: Backoff
+    backoff: Backoff
     idempotent: bool | None = None
     """Whether mutations are; None leaves it to the policy."""
     headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -48,7 +48,7 @@ def own_settings(policy: OperationPolicy, clients: CallSettings) -> dict[str, An
     if policy.timeout is not None:
         own["timeout"] = policy.timeout.merged_over(clients.timeout)
     if policy.retry is not None:
-        own["schedule"] = clients.schedule.with_part(policy.retry)
+        own["backoff"] = clients.backoff.with_part(policy.retry)
     return own
 
 
@@ -57,8 +57,8 @@ def viewed(config: ProductionConfig, settings: CallSettings, named: frozenset[st
     own: dict[str, Any] = {}
     if "timeout" in named:
         own["timeout"] = settings.timeout
-    if "schedule" in named:
-        own["retry"] = settings.schedule.retrying if settings.schedule.narrows else settings.schedule.policy
+    if "backoff" in named:
+        own["retry"] = settings.backoff.retrying if settings.backoff.narrows else settings.backoff.policy
     if settings.headers:
         secret = {name: SecretStr(value) for name, value in settings.headers.items()}
         own["headers"] = merge(config.headers, secret)

@@ -81,18 +81,18 @@ class StockExchange(HeardExchange):
             response.close()
             raise
 
-    async def _hear(self, event: str, told: Any) -> None:
+    async def _hear(self, event: str, details: Any) -> None:
         if self.sent is None:
             self.sent = False
-        await self.hear(event, told)
+        await self.hear(event, details)
         if event.endswith(_SENDING):
             self.sent, self.status = True, None  # the one before it was a proxy's
         elif event.endswith(_ANSWERED):
             # (version, status, reason, headers, …) in HTTP/1.1, (status, headers) in HTTP/2.
             status, headers = (
-                (told["return_value"][1], told["return_value"][3])
+                (details["return_value"][1], details["return_value"][3])
                 if event.startswith("http11.")
-                else told["return_value"][:2]
+                else details["return_value"][:2]
             )
             self.status = status
             self.headers = CIMultiDict(

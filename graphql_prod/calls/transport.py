@@ -130,7 +130,7 @@ class ProductionTransport(GraphQLTransport):
                 if not request.query:
                     require_writable(request, serializer, self.host)
                     kwargs.setdefault("params", params_of(request, serializer))
-        if call.settings.schedule.policy.idempotency_header is not None:
+        if call.settings.backoff.policy.idempotency_header is not None:
             request = _with_key(call, request)
         return await self._loop.run(call, method, request, serializer, kwargs)
 
@@ -216,7 +216,7 @@ def _reset(token: Token[Asker | None]) -> None:
 
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:
-    header = call.settings.schedule.policy.idempotency_header or ""
+    header = call.settings.backoff.policy.idempotency_header or ""
     if call.operation is not Operation.REPEATABLE or any(
         k.lower() == header.lower() for k in request.headers
     ):

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.transport_options import TransportOptions
 
 
-def upgrade_proxy(wire: TransportOptions, url: str, *, socks: bool = False) -> str | None:
+def upgrade_proxy(transport_options: TransportOptions, url: str, *, socks: bool = False) -> str | None:
     """The proxy that our own upgrades go through.
 
     :param socks: whether ``socks_proxy`` counts, last of all.
     :raises ConfigurationError: the environment names one that cannot be used.
     """
-    if wire.proxy is not None or not wire.trust_env:
-        return wire.proxy
+    if transport_options.proxy is not None or not transport_options.trust_env:
+        return transport_options.proxy
     return websocket_proxy(url, socks=socks)
 
 

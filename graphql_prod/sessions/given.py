@@ -86,15 +86,15 @@ class HttpxSession(Session):
 
     backend: Backend = "httpx"
 
-    def __init__(self, client: httpx.AsyncClient, endpoint: str, abandoned: DetachedRequests) -> None:
+    def __init__(self, client: httpx.AsyncClient, endpoint: str, detached: DetachedRequests) -> None:
         super().__init__()
         self.client = client
-        self.gate = abandoned
-        self._abandoned = abandoned
+        self.limiter = detached
+        self._detached = detached
         self.stock = HttpxTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return ShieldedExchange(self.client, self._abandoned.tasks)
+        return ShieldedExchange(self.client, self._detached.tasks)
 
     def options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         return self._options(timeout)  # not remembered: the owner may change the client's limits

@@ -90,7 +90,7 @@ class HeardExchange(Exchange):
 
     __slots__ = ("_waited",)
 
-    async def hear(self, event: str, told: Any) -> None:
+    async def hear(self, event: str, details: Any) -> None:
         """httpx's extension ``trace``."""
         if event.endswith(_SENDING):
             self.sent = True
@@ -112,12 +112,12 @@ class ShieldedExchange(HeardExchange):
     ends under the httpx client's own timeouts.
     """
 
-    __slots__ = ("_abandoned", "_client")
+    __slots__ = ("_client", "_detached")
 
-    def __init__(self, client: httpx.AsyncClient, abandoned: set[asyncio.Task[Any]]) -> None:
+    def __init__(self, client: httpx.AsyncClient, detached: set[asyncio.Task[Any]]) -> None:
         super().__init__()
         self._client = client
-        self._abandoned = abandoned
+        self._detached = detached
 
     async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
         if self._client.is_closed:
@@ -126,7 +126,7 @@ class ShieldedExchange(HeardExchange):
         options = _with_own_query(self._client, options)
         options.setdefault("extensions", {"trace": self.hear})
         sending = self._client.request(headers=_for_httpx(headers), **options)
-        response = await shielded(sending, self._abandoned)
+        response = await shielded(sending, self._detached)
         self.sent = True
         self.status = status_of(response)
         self.headers = headers_of(response)
@@ -170,15 +170,15 @@ def _with_own_query(client: httpx.AsyncClient, options: dict[str, Any]) -> dict[
     return {**options, "url": url.copy_with(query=query), "params": None}
 
 
-async def shielded(request: Coroutine[Any, Any, T], abandoned: set[asyncio.Task[Any]]) -> T:
-    """Await a request that nobody may cancel; a cancel of the caller leaves it behind in ``abandoned``."""
+async def shielded(request: Coroutine[Any, Any, T], detached: set[asyncio.Task[Any]]) -> T:
+    """Await a request that nobody may cancel; a cancel of the caller leaves it behind in ``detached``."""
     task = asyncio.create_task(request)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         if not task.done():
-            abandoned.add(task)
-        task.add_done_callback(abandoned.discard)
+            detached.add(task)
+        task.add_done_callback(detached.discard)
         task.add_done_callback(_retrieve)
         raise
 

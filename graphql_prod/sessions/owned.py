@@ -45,21 +45,21 @@ LINE = 64 * 1024
 class OwnedSession(Session):
     """A session of ours, on the loop that was running when it was opened."""
 
-    gate: ConcurrencyLimiter
+    limiter: ConcurrencyLimiter
     native: aiohttp.ClientSession
 
-    def __init__(self, pool: PoolPolicy, wire: TransportOptions) -> None:
+    def __init__(self, pool: PoolPolicy, transport_options: TransportOptions) -> None:
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
         self._traced: Any = None
         self.loop = asyncio.get_running_loop()
-        self.gate = ConcurrencyLimiter(pool.request_connections)
+        self.limiter = ConcurrencyLimiter(pool.request_connections)
         self._closing: asyncio.Future[None] | None = None
         self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
         self.sockets = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self.wire = wire
+        self.transport_options = transport_options
         self._upgrading: aiohttp.ClientSession | None = None
         self.native = aiohttp.ClientSession(
             connector=KeptConnector(
@@ -67,14 +67,14 @@ class OwnedSession(Session):
                 # a probe, which does not wait for the gate.
                 limit=pool.request_connections + pool.subscriptions + 1,
                 **({"keepalive_timeout": pool.keepalive} if pool.keepalive else {"force_close": True}),
-                ssl=True if wire.tls is None else wire.tls,
+                ssl=True if transport_options.tls is None else transport_options.tls,
                 socket_factory=forks.new_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             timeout=aiohttp.ClientTimeout(),
-            proxy=wire.proxy,
-            trust_env=wire.trust_env,
+            proxy=transport_options.proxy,
+            trust_env=transport_options.trust_env,
             max_line_size=LINE,
             max_field_size=LINE,
             auto_decompress=False,  # it is done within our limit
@@ -98,14 +98,14 @@ class OwnedSession(Session):
         return self._upgrading
 
     def upgrade_proxy(self, url: str) -> str | None:
-        return upgrade_proxy(self.wire, url)
+        return upgrade_proxy(self.transport_options, url)
 
     def _asked_of(self, session: aiohttp.ClientSession, traces: list[aiohttp.TraceConfig]) -> Any:
         """What requests are asked of: the session, or what keeps its .netrc from them."""
-        if not self.wire.trust_env:
+        if not self.transport_options.trust_env:
             return session
         plain = self._beside(traces, trust_env=False, timeout=aiohttp.ClientTimeout())
-        return ExplicitFirst(session, plain, looks_for_proxy=self.wire.proxy is None)
+        return ExplicitFirst(session, plain, looks_for_proxy=self.transport_options.proxy is None)
 
     def _beside(self, traces: list[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
         """Another session on the same pool, closed with this one."""
@@ -114,11 +114,11 @@ class OwnedSession(Session):
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
-            proxy=self.wire.proxy,
+            proxy=self.transport_options.proxy,
             max_line_size=LINE,
             max_field_size=LINE,
             auto_decompress=False,
-            **{"trust_env": self.wire.trust_env, **options},
+            **{"trust_env": self.transport_options.trust_env, **options},
         )
         session.trace_configs[:] = traces
         self._opened.append(session)
@@ -164,7 +164,7 @@ class OwnedSession(Session):
 
     async def retire(self) -> None:
         """Close once the last call and subscription on it have ended."""
-        await self.gate.idle()
+        await self.limiter.idle()
         await self._quiet.wait()
         await self.close()
 
@@ -197,18 +197,22 @@ class OwnedAiohttp(OwnedSession):
 
     backend: Backend = "aiohttp"
 
-    def __init__(self, pool: PoolPolicy, wire: TransportOptions, endpoint: str) -> None:
-        super().__init__(pool, wire)
+    def __init__(self, pool: PoolPolicy, transport_options: TransportOptions, endpoint: str) -> None:
+        super().__init__(pool, transport_options)
         self.stock = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
-        return AiohttpExchange(self.http, self.wire.max_response_bytes, self.wire.max_response_values)
+        return AiohttpExchange(
+            self.http, self.transport_options.max_response_bytes, self.transport_options.max_response_values
+        )
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
         return AiohttpExchange(
-            self._for_traces(self._http_spans), self.wire.max_response_bytes, self.wire.max_response_values
+            self._for_traces(self._http_spans),
+            self.transport_options.max_response_bytes,
+            self.transport_options.max_response_values,
         )
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
@@ -221,11 +225,11 @@ class OwnedHttpx(OwnedSession):
 
     backend: Backend = "httpx"
 
-    def __init__(self, pool: PoolPolicy, wire: TransportOptions, endpoint: str) -> None:
+    def __init__(self, pool: PoolPolicy, transport_options: TransportOptions, endpoint: str) -> None:
         import httpx
 
         url = httpx.URL(endpoint)  # it may be none to httpx: nothing is open yet
-        super().__init__(pool, wire)
+        super().__init__(pool, transport_options)
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
         self._url = url
@@ -251,14 +255,20 @@ class OwnedHttpx(OwnedSession):
         return client
 
     def exchange(self) -> Exchange:
-        return HttpxExchange(self.client, self.wire.max_response_bytes, self.wire.max_response_values)
+        return HttpxExchange(
+            self.client, self.transport_options.max_response_bytes, self.transport_options.max_response_values
+        )
 
     def traced_exchange(self) -> Exchange | None:
         if self._http_spans is None:
             return None
         if self._traced_client is None:
             self._traced_client = self._over(self._for_traces(self._http_spans))
-        return HttpxExchange(self._traced_client, self.wire.max_response_bytes, self.wire.max_response_values)
+        return HttpxExchange(
+            self._traced_client,
+            self.transport_options.max_response_bytes,
+            self.transport_options.max_response_values,
+        )
 
     def _options(self, timeout: TimeoutPolicy) -> dict[str, Any]:
         import httpx

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Session:
     """An HTTP session in use, with the stock transport that fits it."""
 
-    gate: ConcurrencyLimiter | DetachedRequests | None = None
+    limiter: ConcurrencyLimiter | DetachedRequests | None = None
     native: aiohttp.ClientSession | None = None
     backend: Backend
     stock: GraphQLTransport

@@ -47,13 +47,13 @@ class Sessions:
         given: GraphQLSession | None,
         backend: Backend | None,
         pool: PoolPolicy,
-        wire: TransportOptions,
+        transport_options: TransportOptions,
     ) -> None:
         self._endpoint = endpoint
         self._pool = pool
-        self.wire = wire
+        self.transport_options = transport_options
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
-        self.abandoned = DetachedRequests(pool.request_connections)
+        self.detached = DetachedRequests(pool.request_connections)
         self.given = given
         self._warned = False
         self._given: Session | None = None if given is None else self.wrap(given)
@@ -68,9 +68,9 @@ class Sessions:
     def begin_anew(self) -> object:
         """As new, in a child that was forked: it opens sessions of its own."""
         connectors = [owned.disown() for owned in (*self._owned.values(), *self._retiring)]
-        kept = (connectors, self._owned, self._retiring, self._last, self.abandoned.tasks.copy())
+        kept = (connectors, self._owned, self._retiring, self._last, self.detached.tasks.copy())
         self._owned, self._retiring, self._last = {}, {}, None
-        self.abandoned.tasks.clear()
+        self.detached.tasks.clear()
         if isinstance(self._given, AiohttpSession | HttpxSession) and self._given_used:
             self._given = ParentsSession(self._given, self._endpoint)
         return kept
@@ -91,7 +91,7 @@ class Sessions:
         # Doubles with a specification say that they are of its class, and have none of its values.
         if httpx is not None and isinstance(session, httpx.AsyncClient):
             if isinstance(session.timeout, httpx.Timeout):
-                return HttpxSession(session, self._endpoint, self.abandoned)
+                return HttpxSession(session, self._endpoint, self.detached)
             other = OtherHttpxSession
         elif isinstance(session, aiohttp.ClientSession) and isinstance(session.trace_configs, list):
             return AiohttpSession(session, self._endpoint)
@@ -130,7 +130,7 @@ class Sessions:
             for stale in [known for known in list(self._owned) if known.is_closed()]:
                 self._owned.pop(stale, None)
             kind = OwnedAiohttp if self.backend == "aiohttp" else OwnedHttpx
-            owned = self._owned[loop] = kind(self._pool, self.wire, self._endpoint)
+            owned = self._owned[loop] = kind(self._pool, self.transport_options, self._endpoint)
             if self._http_spans is not None:
                 owned.observe(self._http_spans)
         return owned
@@ -155,8 +155,8 @@ class Sessions:
 
     def usage(self) -> tuple[int, int, int]:
         """Connections in use, calls waiting for one, and the limit; zeros for a caller's session."""
-        gate = self._last.gate if self._last is not None else None
-        return (gate.limit - gate.free, gate.waiting, gate.limit) if gate else (0, 0, 0)
+        limiter = self._last.limiter if self._last is not None else None
+        return (limiter.limit - limiter.free, limiter.waiting, limiter.limit) if limiter else (0, 0, 0)
 
     async def close(self) -> None:
         """Close what we opened, on whichever loop."""

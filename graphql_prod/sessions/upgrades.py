@@ -63,7 +63,7 @@ async def connect_websockets(
     url: str,
     headers: Mapping[str, str],
     protocols: Sequence[str],
-    wire: TransportOptions,
+    transport_options: TransportOptions,
     proxy: str | None,
     **options: Any,
 ) -> ClientConnection:
@@ -72,10 +72,10 @@ async def connect_websockets(
     :raises ConfigurationError: websockets is not installed.
     """
     url = ws_url(url)
-    if url.startswith("wss") and wire.tls is not None:
-        options["ssl"] = wire.tls
-    if proxy is not None and proxy.startswith("https") and wire.tls is not None:
-        options["proxy_ssl"] = wire.tls
+    if url.startswith("wss") and transport_options.tls is not None:
+        options["ssl"] = transport_options.tls
+    if proxy is not None and proxy.startswith("https") and transport_options.tls is not None:
+        options["proxy_ssl"] = transport_options.tls
     connecting: ClientConnection = await _connector()(
         url,
         subprotocols=list(protocols),

@@ -118,7 +118,7 @@ class Variables:
         for name, text in self.texts.items():
             if text.lstrip().startswith("{") and not self._is_header(self.path(name)):
                 problems += [
-                    Problem(f"{'.'.join(self.path(name))}.{key}", "is given twice", self.told(name))
+                    Problem(f"{'.'.join(self.path(name))}.{key}", "is given twice", self.shown_name(name))
                     for key in keys_given_twice(text)
                 ]
         values = from_texts(self._exploded())
@@ -131,13 +131,13 @@ class Variables:
         """The setting that a name means."""
         return name[len(self.prefix) :].lower().split(DELIMITER)
 
-    def told(self, name: str) -> str:
+    def shown_name(self, name: str) -> str:
         """A name for texts: a file's with its directory."""
         return name if self.folder is None else str(self.folder / name)
 
     def sources(self) -> set[str]:
         """Where anything stands that they set, for texts."""
-        return {*map(self.told, self.texts), self._all}
+        return {*map(self.shown_name, self.texts), self._all}
 
     @property
     def _all(self) -> str:
@@ -148,10 +148,10 @@ class Variables:
         spellings = {name.upper().replace("-", "_"): name for name in self.texts}
         for end in range(len(key), 0, -1):
             if (name := self._variable_of(key[:end])) in spellings:
-                return self.told(spellings[name])
+                return self.shown_name(spellings[name])
         below = self._variable_of(key) + DELIMITER
         return next(
-            (self.told(known) for name, known in spellings.items() if name.startswith(below)),
+            (self.shown_name(known) for name, known in spellings.items() if name.startswith(below)),
             self._all,
         )
 
@@ -190,8 +190,8 @@ class Variables:
             if parts and (is_timeout(key) or not self.texts[whole].lstrip().startswith("{")):
                 what = "a preset and single limits" if key[-1] == "timeout" else "a whole and its parts"
                 message = f"{what} contradict each other; unset the one or the others"
-                sources = ", ".join(map(self.told, parts))
-                yield Problem(".".join(key), message, f"{self.told(whole)} and {sources}")
+                sources = ", ".join(map(self.shown_name, parts))
+                yield Problem(".".join(key), message, f"{self.shown_name(whole)} and {sources}")
 
     def _set_aside(self, problems: list[Problem]) -> None:
         """Refuse names that end in ``_FILE``; warn of others that are no settings.
@@ -223,7 +223,7 @@ class Variables:
             )
         if self._is_header(path):
             advice += "; a header that is really called so goes into a settings file or into code"
-        return Problem(".".join(path), f"is no setting; {advice}", self.told(name))
+        return Problem(".".join(path), f"is no setting; {advice}", self.shown_name(name))
 
     def _warn(self, name: str, path: list[str]) -> None:
         names = [*known_names(), *([SECRETS_DIR] if self.folder is None else [])]
@@ -231,7 +231,7 @@ class Variables:
         logger.warning(
             "the %s %s is no setting of graphql_prod and is ignored%s",
             "environment variable" if self.folder is None else "secret's file",
-            self.told(name),
+            self.shown_name(name),
             f"; did you mean {self.prefix}{close[0]}?" if close else "",
             extra={"variable": name},
         )

@@ -17,7 +17,7 @@ from graphql_prod.shutdown.conductor import Conductor
 from graphql_prod.shutdown.deadline import Deadline, is_lost, joined
 from graphql_prod.shutdown.hooks import Hook, HookPhase, Hooks
 from graphql_prod.shutdown.policy import seconds_of
-from graphql_prod.shutdown.records import tell
+from graphql_prod.shutdown.records import log_safely
 from graphql_prod.shutdown.report import ShutdownReport, Stopwatch, log, summed_up
 from graphql_prod.shutdown.sequence import ShutdownGroup
 from graphql_prod.shutdown.signals import SIGNALS, SignalHandlers
@@ -276,7 +276,7 @@ def _reports(
             reports.append(task.result())
             continue
         errors.append(f"the end of {client!r} failed with {type(error).__name__}")
-        tell(logging.ERROR, "all clients: %s", errors[-1], exc_info=error)
+        log_safely(logging.ERROR, "all clients: %s", errors[-1], exc_info=error)
     return reports
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from graphql_prod.errors import ClientClosedError, ConfigurationError
 from graphql_prod.loops import StartedTask
 from graphql_prod.registry import ASKING, Asker, asking
-from graphql_prod.shutdown.records import tell
+from graphql_prod.shutdown.records import log_safely
 
 if TYPE_CHECKING:
     from graphql_prod.shutdown.deadline import Deadline
@@ -138,7 +138,7 @@ class Hooks:
 
     async def _give_up(self, hook: Callable[[], Any], phase: HookPhase, task: asyncio.Task[None]) -> None:
         self.failed.append(_name_of(hook))
-        tell(
+        log_safely(
             logging.ERROR,
             "shutdown of %s: the %s hook %s has outlived the deadline and is cancelled",
             self._what,
@@ -157,7 +157,7 @@ class Hooks:
         if error is None:
             return
         self.failed.append(_name_of(hook))
-        tell(
+        log_safely(
             logging.ERROR,
             "shutdown of %s: the %s hook %s failed with %s; the shutdown goes on",
             self._what,

@@ -9,7 +9,7 @@ from typing import Any
 logger = logging.getLogger("graphql_prod")
 
 
-def tell(level: int, text: str, *facts: object, **options: Any) -> None:
+def log_safely(level: int, text: str, *facts: object, **options: Any) -> None:
     """Log. A filter or handler of the program's that raises does not keep the shutdown from going on."""
     with contextlib.suppress(Exception):
         logger.log(level, text, *facts, **options)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod.loops import StartedTask, call_on
-from graphql_prod.shutdown.records import tell
+from graphql_prod.shutdown.records import log_safely
 from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ class ShutdownSequence:
             async with asyncio.timeout(STRAGGLERS):
                 await self._until(lambda: self._no_call() and self._no_subscription())
         except TimeoutError:
-            tell(logging.WARNING, "shutdown of %s: something does not let itself be cancelled", client.host)
+            log_safely(
+                logging.WARNING, "shutdown of %s: something does not let itself be cancelled", client.host
+            )
         self._cancel_detached()
 
     def _cancel_detached(self) -> None:
@@ -254,7 +256,7 @@ class ShutdownSequence:
 
     def _failed(self, what: str) -> None:
         self._errors.append(what)
-        tell(logging.ERROR, "shutdown of %s: %s", self._client.host, what, exc_info=self.failure)
+        log_safely(logging.ERROR, "shutdown of %s: %s", self._client.host, what, exc_info=self.failure)
 
     def _report(self) -> ShutdownReport:
         client = self._client
@@ -277,4 +279,4 @@ class ShutdownSequence:
 
     def _say(self, text: str, **facts: object) -> None:
         host = self._client.host
-        tell(logging.INFO, "shutdown of %s: %s", host, text, extra={"host": host, **facts})
+        log_safely(logging.INFO, "shutdown of %s: %s", host, text, extra={"host": host, **facts})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.loops import StartedTask
 from graphql_prod.runtime import forks
-from graphql_prod.shutdown.records import tell
+from graphql_prod.shutdown.records import log_safely
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -117,7 +117,7 @@ class SignalHandlers:
 
     def _begin(self, number: int, deadline: float | None) -> None:
         what = "the shutdown begins" if deadline is None else "the shutdown is cut short"
-        tell(logging.INFO, "%s: %s, %s", self.what, _name(number), what)
+        log_safely(logging.INFO, "%s: %s, %s", self.what, _name(number), what)
         task = StartedTask(self._see_through(deadline), loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -176,7 +176,7 @@ class CallbackRunner:
         """Keep the books of a task that was cancelled before its first step: it ran no ``finally``."""
         if self.task is task:
             self.task = None
-            self._tell_lost()
+            self._log_lost()
 
     async def _work(self) -> None:
         self._outer = ASKING.get()
@@ -184,7 +184,7 @@ class CallbackRunner:
             while self._queue:
                 event_queue = self.event_queue
                 if event_queue is not None and event_queue.dropped:
-                    await self._run_gap(event_queue.told(self._queue))
+                    await self._run_gap(event_queue.gap_of(self._queue))
                     continue
                 item = self._queue.popleft()
                 if isinstance(item, SubscriptionGap):
@@ -201,19 +201,19 @@ class CallbackRunner:
                         break
         finally:
             self.task = None
-            self._tell_lost()
+            self._log_lost()
 
-    def _tell_lost(self) -> None:
+    def _log_lost(self) -> None:
         """Log what a cancel of this task has left undone."""
         lost, self._queue = self._events, None
         self._events = self._weight = 0
         if self.event_queue is not None:
             self.event_queue.taken()
-        tell_drop(self.name, SubscriptionGap(dropped=lost))
+        log_drop(self.name, SubscriptionGap(dropped=lost))
 
     async def _run_gap(self, gap: SubscriptionGap) -> None:
         if self._on_gap is None:
-            tell_drop(self.name, gap)
+            log_drop(self.name, gap)
             return
         await self._run(Callback(self._on_gap), (gap,), {})
 
@@ -293,7 +293,7 @@ def _outcome(
         return None, error
 
 
-def tell_drop(name: str, gap: SubscriptionGap) -> None:
+def log_drop(name: str, gap: SubscriptionGap) -> None:
     """Log what was dropped, where nobody asked to be told."""
     if gap.dropped:
         logger.warning(

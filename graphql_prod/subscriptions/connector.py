@@ -63,7 +63,7 @@ class Connector:
         self.protocols = subscribe_request.protocols
         self.serializer: GraphQLSerializer = context.serializer
         self._context = context
-        self.max_values = context.wire.max_response_values
+        self.max_values = context.transport_options.max_response_values
         self._credentials = subscribe_request.credentials
         self._endpoint = subscribe_request.endpoint
         self._request = subscribe_request.request
@@ -165,7 +165,7 @@ class Connector:
         given = None if self._given is None else self._given.headers
         latest = None if self._credentials is None else self._credentials.latest
         return secrets_of(
-            urls=(self._endpoint, context.wire.proxy),
+            urls=(self._endpoint, context.transport_options.proxy),
             headers=(self._request.headers, context.static_headers, given, latest),
             payload=self._payload.latest,
         )
@@ -220,9 +220,12 @@ class Connector:
             return await StockSocket.open(
                 self.transport, self._endpoint, request, self.serializer, self.protocols, self.session
             )
-        limit = context.wire.max_response_bytes
+        options = context.transport_options
+        limit = options.max_response_bytes
         if context.over_websockets(self.session):
-            return await WebsocketsSocket.open(self._endpoint, headers, self.protocols, limit, context.wire)
+            return await WebsocketsSocket.open(
+                self._endpoint, headers, self.protocols, limit, context.transport_options
+            )
         session = context.session_for(self.session)
         native = session.for_upgrades()
         if native is not None and getattr(native, "closed", False):

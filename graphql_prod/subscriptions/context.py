@@ -51,7 +51,7 @@ class SubscriptionContext:
     """What all channels of a client stand on."""
 
     sessions: Sessions
-    wire: TransportOptions
+    transport_options: TransportOptions
     serializer: GraphQLSerializer
     static_headers: Mapping[str, str] = field(repr=False)
     provider_limit: float | None

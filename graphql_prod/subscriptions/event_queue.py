@@ -133,7 +133,7 @@ class EventQueue:
         """The next item, or None if there is none now. What was dropped is told before anything else."""
         items = self._items
         if self.dropped and self.downstream is None:
-            return self.told(items)
+            return self.gap_of(items)
         if not items:
             return None
         entry = items.popleft()
@@ -146,7 +146,7 @@ class EventQueue:
             self.taken()
         return item
 
-    def told(self, queue: deque[Any] | None) -> SubscriptionGap:
+    def gap_of(self, queue: deque[Any] | None) -> SubscriptionGap:
         """The gap that tells what was dropped; one that is next in the queue tells it too."""
         dropped, self.dropped = self.dropped, 0
         if queue and isinstance(queue[0], SubscriptionGap):

@@ -298,7 +298,7 @@ def _of_handshake(error: HandshakeError) -> ConnectionLost:
         what,
         fault.hint,
         close_reason=fault.reason,
-        final=fault.reach is SendStatus.FINAL,
+        final=fault.send_status is SendStatus.FINAL,
         cause=error.__cause__ if isinstance(error.__cause__, Exception) else None,
         logged=fault.what,
     )
@@ -306,7 +306,7 @@ def _of_handshake(error: HandshakeError) -> ConnectionLost:
 
 def _of_fault(error: Exception) -> ConnectionLost:
     fault = classify(error)
-    final = fault.reach is SendStatus.FINAL
+    final = fault.send_status is SendStatus.FINAL
     reason = fault.reason
     if isinstance(error, CallError):
         said, _, hint = str(error).partition(". ")  # ours, and so without secrets

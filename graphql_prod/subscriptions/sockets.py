@@ -172,7 +172,7 @@ class WebsocketsSocket:
         headers: Mapping[str, str],
         protocols: Sequence[str],
         max_bytes: int | None,
-        wire: TransportOptions,
+        transport_options: TransportOptions,
     ) -> WebsocketsSocket:
         options = {
             "max_size": max_bytes,
@@ -185,9 +185,9 @@ class WebsocketsSocket:
             # Messages that it reads ahead, each of which may be as large as our limit.
             "max_queue": 1,
         }
-        proxy = upgrade_proxy(wire, url, socks=True)
+        proxy = upgrade_proxy(transport_options, url, socks=True)
         with translating(proxied=proxy is not None):
-            return cls(await connect_websockets(url, headers, protocols, wire, proxy, **options))
+            return cls(await connect_websockets(url, headers, protocols, transport_options, proxy, **options))
 
     @property
     def subprotocol(self) -> str | None:

@@ -143,10 +143,10 @@ class StockTransportAdapter:
                     raise cut_off(subscriber.channel.host) from None
                 raise
         except Exception as error:
-            if not self._tell(error):
+            if not self._report_started(error):
                 self.report(error)
             raise
-        self._tell(None)
+        self._report_started(None)
         return socket_adapter
 
     @property
@@ -161,9 +161,9 @@ class StockTransportAdapter:
         """The first task is over; nobody shall wait for a connection that it would have made."""
         if not task.cancelled():
             task.exception()  # whoever asks was told
-        self._tell(ended_from_outside(host_of(http_url(self._subscribe_request.endpoint))))
+        self._report_started(ended_from_outside(host_of(http_url(self._subscribe_request.endpoint))))
 
-    def _tell(self, error: Exception | None) -> bool:
+    def _report_started(self, error: Exception | None) -> bool:
         """Answer whoever waits for the first connection; False if nobody does."""
         opened = self._opened
         if opened is None or opened.done():

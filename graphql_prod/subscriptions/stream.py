@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.errors import request_failed
 from graphql_prod.registry import ASKING, Asker
-from graphql_prod.subscriptions.callbacks import tell_drop
+from graphql_prod.subscriptions.callbacks import log_drop
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.moves import cut_off
 from graphql_prod.subscriptions.protocol import EVENTS, errors_of
@@ -88,7 +88,7 @@ class EventStream(AsyncGenerator[Any, None]):
                             self._reader.hands_over()
                             self._asked = False
                             return item
-                        tell_drop(self._subscriber.name, item)
+                        log_drop(self._subscriber.name, item)
                     elif item["type"] in EVENTS:
                         self._reader.hands_over()
                         self._asked = False

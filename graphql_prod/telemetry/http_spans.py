@@ -34,7 +34,7 @@ def http_trace_config() -> aiohttp.TraceConfig:
     if "meter_provider" in inspect.signature(create_trace_config).parameters:  # before 0.56b0 it makes none
         options["meter_provider"] = NoOpMeterProvider()
     config = create_trace_config(url_filter=_without_secrets, request_hook=_count_attempts, **options)
-    begin, told = list(config.on_request_start), list(config.on_request_exception)
+    begin, reported = list(config.on_request_start), list(config.on_request_exception)
 
     async def carrying(session: Any, ctx: Any, params: aiohttp.TraceRequestStartParams) -> None:
         above = context.get_current()
@@ -48,7 +48,7 @@ def http_trace_config() -> aiohttp.TraceConfig:
         told_params = aiohttp.TraceRequestExceptionParams(
             params.method, params.url, params.headers, _nameless(params.exception)
         )
-        for tell in told:
+        for tell in reported:
             await tell(session, ctx, told_params)
 
     config.on_request_start[:] = [_harmless(carrying)]
@@ -61,13 +61,13 @@ def http_trace_config() -> aiohttp.TraceConfig:
 def _harmless(hook: Any) -> Any:
     """A hook of the contrib's; what the program's SDK raises in it ends no request."""
 
-    async def told(session: Any, ctx: Any, params: Any) -> None:
+    async def reported(session: Any, ctx: Any, params: Any) -> None:
         try:
             await hook(session, ctx, params)
         except Exception:
             logger.exception("telemetry has failed in the program's SDK; requests are not affected")
 
-    return told
+    return reported
 
 
 def is_instrumented(given: GraphQLSession) -> bool:
@@ -85,7 +85,7 @@ def is_instrumented(given: GraphQLSession) -> bool:
 
 def _is_contribs(config: aiohttp.TraceConfig) -> bool:
     home = AioHttpClientInstrumentor.__module__
-    return any(getattr(told, "__module__", "") == home for told in config.on_request_start)
+    return any(getattr(reported, "__module__", "") == home for reported in config.on_request_start)
 
 
 def _without_secrets(url: object) -> str:

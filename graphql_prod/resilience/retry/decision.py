@@ -33,7 +33,7 @@ class SendStatus(enum.Enum):
 class AttemptOutcome:
     """What is known of a failed attempt; the whole of what :func:`should_retry` looks at."""
 
-    reach: SendStatus
+    send_status: SendStatus
     reason: str
     """A few fixed words for logs and metrics."""
     status: int | None = None
@@ -52,7 +52,7 @@ class AttemptOutcome:
 def should_retry(attempt: AttemptOutcome, operation: Operation, policy: RetryPolicy) -> bool:
     """The retry table. Number of attempts, time, budget and tenacity's predicate come after it."""
     repeatable = operation is not Operation.MUTATION
-    match attempt.reach:
+    match attempt.send_status:
         case SendStatus.UNSENT:
             return repeatable or policy.mutations != "never"
         case SendStatus.AMBIGUOUS | SendStatus.INVALID:
