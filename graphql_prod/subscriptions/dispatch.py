@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from graphql_prod.subscriptions.endings import RejectedError
 from graphql_prod.subscriptions.protocol import CONTROL, ENDINGS, EVENTS
-from graphql_prod.subscriptions.shapes import is_event, words_of
+from graphql_prod.subscriptions.shapes import errors_in, is_event, words_of
 
 if TYPE_CHECKING:
     from graphql_prod.subscriptions.connection import Connection
@@ -120,7 +120,7 @@ class Dispatcher:
         if refusal is not None and self._channel.renews(subscriber, refusal):
             return
         if message["type"] == "error" and subscriber.span is not None:
-            subscriber.span.refused()
+            subscriber.span.refused(errors_in(message.get("payload")))
         self._channel.unregister(subscriber)
         subscriber.event_queue.put(subscriber.receive(message))
         subscriber.end()

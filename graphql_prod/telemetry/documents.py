@@ -67,17 +67,21 @@ sanitized = remembered(_sanitized, lambda text: len(text or ""))
 
 
 class CardinalityLimiter:
-    """Operation names, of which there may be only so many in metrics."""
+    """Words that somebody else makes up, of which there may be only so many in metrics: names, codes.
 
-    def __init__(self, limit: int = NAMES) -> None:
+    :param other: what stands for one too many.
+    """
+
+    def __init__(self, limit: int = NAMES, other: str = OTHER) -> None:
         self._limit = limit
+        self._other = other
         self._known: set[str] = set()
 
     def bounded(self, name: str) -> str:
-        """The name, or ``_other`` for one that is too long, or one too many."""
+        """The word, or what stands for one that is too long, or one too many."""
         if name in self._known:
             return name
         if len(name) > NAME_LIMIT or len(self._known) >= self._limit:
-            return OTHER
+            return self._other
         self._known.add(name)
         return name

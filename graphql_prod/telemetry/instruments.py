@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,11 +11,18 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from opentelemetry.metrics import Observation
 
 from graphql_prod.runtime import forks
+from graphql_prod.telemetry.documents import CardinalityLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.metrics import CallbackOptions, Meter
+
+CODES = 100
+"""Error codes a client, the contract's figure: a server can make up any number."""
+OTHER_ERROR = "_OTHER"
+
+_is_code = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 
 # Those of OpenTelemetry's HTTP client metric, and on to a BATCH call's 300 s.
 DURATION_BUCKETS = (
@@ -87,6 +95,7 @@ class Instruments:
     """One set a client; instruments of the same name share their series in the SDK."""
 
     def __init__(self, meter: Meter) -> None:
+        self._codes = CardinalityLimiter(CODES, OTHER_ERROR)
         self.duration = meter.create_histogram(
             "graphql.client.operation.duration",
             unit="s",
@@ -129,3 +138,7 @@ class Instruments:
         self.schema_refreshes = meter.create_counter(
             "graphql.client.schema.refreshes", unit="{refresh}", description="Introspections."
         )
+
+    def code(self, code: str) -> str:
+        """A code that a server made up, or ``_OTHER`` for one that is none, or one too many."""
+        return self._codes.bounded(code) if _is_code(code) else OTHER_ERROR

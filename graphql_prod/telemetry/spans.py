@@ -7,13 +7,16 @@ import contextlib
 import functools
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol
 
+from aiographql.client import GraphQLRequestException
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Status, StatusCode
 
 from graphql_prod.errors import HTTPStatusError
 from graphql_prod.telemetry.documents import NAME_LIMIT
+from graphql_prod.telemetry.instruments import OTHER_ERROR
+from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +36,9 @@ TYPE, NAME, DOCUMENT, ERROR = (
 )
 
 GRAPHQL_ERROR = "GraphQLError"
-"""The server answered, with errors."""
+"""The server answered, with errors; the first of them carries no code."""
+CODE_LIMIT = 64
+"""Characters of a code in spans: the contract's figure."""
 
 FAILED = "telemetry has failed in the program's SDK; calls and subscriptions are not affected"
 
@@ -168,11 +173,13 @@ class OperationSpan:
             if self._token is not None:
                 context.detach(self._token)
 
-    def _report(self, kind: str | None) -> None:
+    def _report(self, kind: ErrorType | None) -> None:
         instruments = self._instruments
         if instruments is not None:
             instruments.active.unregister(self, self._attributes)
-            attributes = self._attributes if kind is None else {**self._attributes, ERROR: kind}
+            attributes = self._attributes
+            if kind is not None:
+                attributes = {**attributes, ERROR: metric_word(instruments, kind)}
             instruments.duration.record(self._call.elapsed, attributes)
         if self._span is not None:
             _end_span(self._span, kind)
@@ -186,7 +193,7 @@ class SubscriptionSpan:
     def __init__(self, instruments: Instruments | None, attributes: Attributes, span: Span | None) -> None:
         self._instruments = instruments
         self._attributes = attributes
-        self._refused = False
+        self._refused: ErrorType | None = None
         self._span = span
         current = context.get_current()
         self.context = current if self._span is None else trace.set_span_in_context(self._span, current)
@@ -231,15 +238,15 @@ class SubscriptionSpan:
         if self._instruments is not None:
             self._instruments.dropped.add(1, self._attributes)
 
-    def refused(self) -> None:
-        """The server ends it with an error."""
-        self._refused = True
+    def refused(self, errors: object) -> None:
+        """The server ends it with errors."""
+        self._refused = of_errors(errors)
 
     def end(self, error: BaseException | None) -> None:
         """The subscription has ended."""
         try:
             if self._span is not None:
-                _end_span(self._span, GRAPHQL_ERROR if self._refused else error_type(error, None))
+                _end_span(self._span, self._refused or error_type(error, None))
         except Exception:
             logger.exception("the end of a subscription could not be told to telemetry")
         self._uncount()
@@ -275,21 +282,60 @@ def _is_recording(span: Span) -> bool:
         return False
 
 
-def _end_span(span: Span, kind: str | None) -> None:
+def _end_span(span: Span, kind: ErrorType | None) -> None:
     # The type only: texts of errors may quote what a server or a user wrote.
     if kind is not None and span.is_recording():
-        span.set_attribute(ERROR, kind)
+        span.set_attribute(ERROR, kind.word if kind.fixed else quoted(kind.word, CODE_LIMIT))
         span.set_status(Status(StatusCode.ERROR))
     span.end()
 
 
-def error_type(error: BaseException | None, answer: Any) -> str | None:
-    """A word for what went wrong, of which there are only so many."""
+class ErrorType(NamedTuple):
+    """A word for what went wrong.
+
+    :ivar fixed: whether there are only so many of it; False for a code that a server made up.
+    """
+
+    word: str
+    fixed: bool = True
+
+
+def error_type(error: BaseException | None, answer: Any) -> ErrorType | None:
+    """What went wrong; None if nothing did.
+
+    The code of the first error of an answer, also of one that was raised; else a status; else a class's name.
+    """
+    if error is None:
+        json = getattr(answer, "json", None)
+        errors = json.get("errors") if isinstance(json, dict) else None
+        return of_errors(errors) if errors else None
+    if isinstance(error, GraphQLRequestException):
+        json = getattr(error.response, "json", None)
+        code = _code(json.get("errors")) if isinstance(json, dict) else None
+        if code is not None:
+            return ErrorType(code, fixed=False)
     if isinstance(error, HTTPStatusError):
         # A server can make up nine hundred of them.
-        return str(error.status) if error.status in _STATUSES else "_OTHER"
+        return ErrorType(str(error.status) if error.status in _STATUSES else OTHER_ERROR)
     if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
-    if error is not None:
-        return type(error).__name__[:NAME_LIMIT]
-    return GRAPHQL_ERROR if getattr(answer, "errors", None) else None
+        return ErrorType("cancelled")
+    return ErrorType(type(error).__name__[:NAME_LIMIT])
+
+
+def metric_word(instruments: Instruments, kind: ErrorType) -> str:
+    """The kind as metrics carry it: of the codes that a server makes up only so many."""
+    return kind.word if kind.fixed else instruments.code(kind.word)
+
+
+def of_errors(errors: object) -> ErrorType:
+    """The kind of an answer with errors."""
+    code = _code(errors)
+    return ErrorType(GRAPHQL_ERROR) if code is None else ErrorType(code, fixed=False)
+
+
+def _code(errors: object) -> str | None:
+    """The code of the first error, if it has one."""
+    first = errors[0] if isinstance(errors, list) and errors else None
+    extensions = first.get("extensions") if isinstance(first, dict) else None
+    code = extensions.get("code") if isinstance(extensions, dict) else None
+    return code if isinstance(code, str) and code else None

@@ -21,6 +21,7 @@ from graphql_prod.telemetry.spans import (
     SubscriptionSpan,
     error_type,
     harmless,
+    metric_word,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Telemetry:
         """The schema was asked for."""
         if self.instruments is not None and self._enabled is not None and self._enabled():
             kind = error_type(error, None)
-            self.instruments.schema_refreshes.add(1, {} if kind is None else {ERROR: kind})
+            attributes = {} if kind is None else {ERROR: metric_word(self.instruments, kind)}
+            self.instruments.schema_refreshes.add(1, attributes)
 
     def kind_over(self, session: GraphQLSession | None) -> SpanKind:
         """The kind of a call's span: INTERNAL where HTTP spans lie below it."""
