@@ -163,6 +163,7 @@ def build(
         given.schema,
         fetch=methods.introspect,
         guard=transport.guard,
+        conceal=transport.conceal,
     )
     context = SubscriptionContext(
         telemetry=telemetry,

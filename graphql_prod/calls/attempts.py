@@ -120,6 +120,8 @@ class AttemptLoop:
                     exchange = call.exchange or _exchange(call)
                     return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
+                if attempt is not None and attempt.error is not None:
+                    conceal(attempt.error, self._secrets(request))
             exchange, call.exchange = _exchange(call), None
             call.status = exchange.status
             if (
@@ -197,6 +199,11 @@ class AttemptLoop:
             raise provider_failed(self.host, failure, before, f" {call.consequence}") from cause
         finally:
             del failure
+
+    def conceal(self, error: Exception, request: GraphQLRequest | None) -> Exception:
+        """The error, without the secrets that a server may repeat in it."""
+        conceal(error, self._secrets(request))
+        return error
 
     def _secrets(self, request: GraphQLRequest | None) -> frozenset[str]:
         """What must not be seen in a cause; asked for when something has failed."""

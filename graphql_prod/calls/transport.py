@@ -84,6 +84,10 @@ class ProductionTransport(GraphQLTransport):
         self._custom_is_the_parents = False
         forks.follow(self)
 
+    def conceal(self, error: Exception, request: GraphQLRequest | None) -> Exception:
+        """The error, without the secrets that the server of this request may repeat in it."""
+        return self._loop.conceal(error, request)
+
     @property
     def retries(self) -> int:
         """How many attempts were repetitions, of all calls."""

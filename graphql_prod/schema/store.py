@@ -63,6 +63,7 @@ class Schemas:
     :param fetch: the client's ``introspect``, which may be somebody's own; with whose credentials, if not
         with the client's.
     :param guard: runs something as a call, within its deadline.
+    :param conceal: takes secrets out of an error that quotes the server.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Schemas:
         *,
         fetch: Callable[..., Awaitable[GraphQLSchema]],
         guard: Callable[..., Awaitable[Any]],
+        conceal: Callable[[Exception, Any], Exception],
     ) -> None:
         self.policy = policy
         self.validates = policy.mode != "off"
@@ -83,6 +85,7 @@ class Schemas:
         self._registry = registry
         self._fetch = fetch
         self._guard = guard
+        self._conceal = conceal
         self._settings = settings
         self._since: float | None = None
         self._refused: IntrospectionRefusal | None = None
@@ -171,7 +174,8 @@ class Schemas:
         try:
             schema, fingerprint = await self.worker.run(partial(building.introspected, answer.data))
         except Exception as error:
-            raise building.no_schema(answer, error, self._registry.host) from error
+            no_schema = building.no_schema(answer, error, self._registry.host)
+            raise self._conceal(no_schema, answer.request) from error
         self._fingerprints[schema] = fingerprint
         return schema
 

@@ -7,6 +7,7 @@ depends on their version (aiohttp).
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +26,7 @@ _LAYERS = 4
 _STREAMS = 1024
 # A window that RFC 9659 allows for zstd, as the logarithm of its bytes.
 _WINDOW = 23
-_SHOWN = 60
+_is_token = re.compile(r"[a-z0-9._+-]{1,20}").fullmatch
 _UNASKED = "Look for a proxy that encodes whatever was asked for in Accept-Encoding."
 _BROKEN = "Look for a proxy that encodes once more what is encoded already."
 # What some servers write there though it encodes nothing.
@@ -121,6 +122,11 @@ async def read(
     return b"".join(parts)
 
 
+def _shown(name: str) -> str:
+    """The name of an encoding for texts; one that is none is the server's own word, and is not repeated."""
+    return name if _is_token(name) else "of no known name"
+
+
 def _names(headers: Any, name: str) -> list[str]:
     """What a header lists, in all its lines."""
     lines = headers.getall(name, ()) if hasattr(headers, "getall") else (headers.get(name, ""),)
@@ -142,10 +148,10 @@ def _layers(names: list[str], accepted: Callable[[str], bool], limit: int | None
     names = [name.removeprefix("x-") for name in names if name not in _NO_ENCODINGS]
     for name in names:
         if not accepted(name):
-            raise RefusedEncodingError(name[:_SHOWN], "which was not asked for", _UNASKED)
+            raise RefusedEncodingError(_shown(name), "which was not asked for", _UNASKED)
     if len(names) > _LAYERS:
         what = f"as one of {len(names)} on top of each other: {_LAYERS} are taken"
-        raise RefusedEncodingError(names[0][:_SHOWN], what, _BROKEN)
+        raise RefusedEncodingError(_shown(names[0]), what, _BROKEN)
     return [Layer(_decoder(name), limit) for name in reversed(names)]
 
 
@@ -309,7 +315,7 @@ def _decoder(name: str) -> Decoder:
         for library in _installed("zstandard"):
             return Zstandard(library)
         raise RefusedEncodingError(name, *_uninstalled("backports.zstd"))
-    raise RefusedEncodingError(name[:_SHOWN], "which this client does not know", _UNASKED)
+    raise RefusedEncodingError(_shown(name), "which this client does not know", _UNASKED)
 
 
 def _uninstalled(library: str) -> tuple[str, str]:

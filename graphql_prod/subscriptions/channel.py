@@ -21,6 +21,7 @@ from graphql_prod.subscriptions.protocol import (
 )
 from graphql_prod.subscriptions.send_queue import SendQueue
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
+from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -77,8 +78,7 @@ class ChannelOwner(Protocol):
 class Channel:
     """Opens one connection after another, for one subscription or for many that share it.
 
-    Its task is the only one that reads. Subscribers come and go without awaiting. What has to be sent for
-    them goes out in small tasks, in order.
+    Only its task reads. Subscribers come and go without awaiting: small tasks send for them, in order.
 
     :ivar subscribers: the subscriptions, by the id that they have on the wire.
     """
@@ -153,6 +153,11 @@ class Channel:
     def count_drop(self) -> None:
         """An event was thrown away."""
         self.manager.dropped += 1
+
+    def concealed(self, error: Exception) -> Exception:
+        """The error, without the secrets that a server, or a function of the caller's, may repeat in it."""
+        conceal(error, self.connector.secrets())
+        return error
 
     # What subscribers do; nothing of it awaits.
 
@@ -341,7 +346,7 @@ class Channel:
                 text = self.connector.dumps(await subscriber.start_message(self.dialect, again=again))
             except Exception as error:  # noqa: BLE001 -- a codec of the caller's may raise anything
                 self.unregister(subscriber)
-                subscriber.end(unsendable(self.host, error))
+                subscriber.end(self.concealed(unsendable(self.host, error)))
                 continue
             if subscriber.key in self.subscribers and connection is self.connection:
                 subscriber.subscribed, subscriber.size = True, len(text)

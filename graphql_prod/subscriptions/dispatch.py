@@ -40,6 +40,9 @@ class ReceivingChannel(Protocol):
     def unregister(self, subscriber: Subscriber) -> None:
         """Let a subscription go, and tell the server if it knows of it."""
 
+    def concealed(self, error: Exception) -> Exception:
+        """The error, without secrets."""
+
     def renews(self, subscriber: Subscriber, message: Message) -> bool:
         """Subscribe anew with other credentials if it was those that were refused, and there are others."""
 
@@ -77,7 +80,7 @@ class Dispatcher:
                 ):
                     if not is_event(payload):
                         self._channel.unregister(subscriber)
-                        subscriber.end(subscriber.invalid(payload))
+                        subscriber.end(channel.concealed(subscriber.invalid(payload)))
                         return
                     if self._is_refusal(message):
                         subscriber.suspect(message, data)

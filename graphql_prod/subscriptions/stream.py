@@ -217,7 +217,8 @@ def _asked_for(task: asyncio.Task[Any]) -> None:
 
 def _refusal(subscriber: Subscriber, message: Message) -> Exception:
     request = subscriber.event(message).request
-    return request_failed(GraphQLResponse(request=request, json={"errors": errors_of(message)}))
+    response = GraphQLResponse(request=request, json={"errors": errors_of(message)})
+    return subscriber.channel.concealed(request_failed(response))
 
 
 class StreamBody(Asker):

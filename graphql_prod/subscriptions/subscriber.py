@@ -68,6 +68,9 @@ class SubscriberChannel(Protocol):
     def count_drop(self) -> None:
         """An event was thrown away."""
 
+    def concealed(self, error: Exception) -> Exception:
+        """The error, without secrets."""
+
 
 class Subscriber:
     """A subscription, as its channel sees it.

@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from yarl import URL
 
+from graphql_prod.errors import InvalidResponseError
 from graphql_prod.headers import STOCK_HEADERS
 from graphql_prod.urls import redacted
 
@@ -102,9 +103,22 @@ def _forms(secret: str) -> set[str]:
 
 
 def conceal(error: BaseException | None, secrets: frozenset[str]) -> None:
-    """Take the secrets out of the causes of an error of ours."""
+    """Take the secrets out of an error of ours: of what a server repeats in its text, and of its causes."""
     if error is not None:
+        error.args = tuple(_scrubbed(each, secrets) if isinstance(each, str) else each for each in error.args)
+        if isinstance(error, InvalidResponseError):
+            error.excerpt = _scrubbed(error.excerpt, secrets)
         _relink(error, secrets, {id(error)})
+
+
+def _scrubbed(text: str, secrets: frozenset[str]) -> str:
+    """A text without them; short ones may be words of ours, and stay."""
+    # The longest first: one may be a part of another.
+    for secret in sorted((each for each in secrets if len(each) >= _SHORTEST_PART and each in text), key=len)[
+        ::-1
+    ]:
+        text = text.replace(secret, "…")
+    return text
 
 
 def safe_cause(error: BaseException | None, secrets: frozenset[str]) -> BaseException | None:
