@@ -69,9 +69,15 @@ async def _introspected(client: ProductionClient) -> GraphQLSchema:
 
 
 def _print(text: bytes) -> None:
-    """In UTF-8, which is what ``schema.file`` is, whatever the terminal's encoding."""
+    """In UTF-8, which is what ``schema.file`` is, whatever the terminal's encoding.
+
+    A terminal is shown what it might obey, or turn around, escaped: descriptions are the server's words.
+    """
     if sys.stdout is None:
         raise OSError("standard output is closed")
+    if sys.stdout.isatty():
+        lines = text.decode().split("\n")
+        text = "\n".join(quoted(line, len(line)) for line in lines).encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()

@@ -12,6 +12,7 @@ from aiographql.client import GraphQLRequestException, GraphQLResponse
 from graphql_prod.demo.events import Events
 from graphql_prod.demo.process import Work
 from graphql_prod.errors import HTTPStatusError, InvalidResponseError, RequestTimeoutError
+from graphql_prod.texts.quoting import quoted
 from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
@@ -139,14 +140,17 @@ def shortened(text: str, limit: int) -> str:
 
 
 def cleaner(url: str) -> Callable[[str], str]:
-    """Takes the URL's credentials, query and fragment out of a text, however it quotes them."""
+    """Takes the URL's credentials, query and fragment out of a text, however it quotes them.
+
+    What a terminal would obey is escaped: the text may be a server's.
+    """
     secrets = sorted(_secrets(url), key=len, reverse=True)
 
     def clean(text: str) -> str:
         text = text.replace(url, redacted(url))
         for secret in secrets:
             text = text.replace(secret, "***")
-        return text
+        return quoted(text, len(text))
 
     return clean
 
