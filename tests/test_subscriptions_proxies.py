@@ -176,6 +176,30 @@ async def test_a_secure_endpoint_goes_through_a_tunnel(
         assert _lines(proxy) == {"CONNECT"}
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_a_proxy_behind_tls_is_judged_by_our_authorities(
+    counting: ScriptedServer, proxy: RawServer, secure: bool, tmp_path: Any
+) -> None:
+    """websockets trusts an https:// proxy by the settings of ``tls``, as it trusts the server."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with (
+        _tls(proxy.port, authority) as front,
+        _tls(counting.port, authority) as target,
+        client_of(
+            target if secure else counting.url,
+            "httpx",
+            settings={
+                "tls": {"ca_file": tmp_path / "ca.pem"},
+                "proxy": front.removesuffix("/graphql"),
+            },
+        ) as client,
+        Follower(client, "stream") as follower,
+    ):
+        await follower.came(2)
+        assert _lines(proxy) == {"CONNECT"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", ["127.0.0.1", "*", "127.0.0.1:{port}"])
 async def test_no_proxy_holds(

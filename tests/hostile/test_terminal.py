@@ -16,7 +16,7 @@ from graphql_prod.testing import Answer, ScriptedServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A title, a colour, a cleared line, the same in C1, an override of the direction, an invisible separator, lines.
+# A title, a colour, a cleared line, the same in C1, an override of the direction, an invisible separator.
 WILD = (
     "W\x1b]0;owned\x07\x1b[31m\r\x1b[2K\x9b31m\x9d0;x\x9c\u202eabc\u2066\u2028\u200b\x00\x08\x7f"
     "\nINFO forged" + "w" * 5000
