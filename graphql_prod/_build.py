@@ -76,6 +76,7 @@ class Methods:
 class Composition:
     """What a client is made of, and shares with its views.
 
+    :ivar method: how queries are sent unless a call says otherwise.
     :ivar operations: what differs for operations that have settings of their own, by name.
     :ivar default_headers: what the client sends unless a request says otherwise.
     :ivar header_names: how the names of these are spelt, by their lower-case form.
@@ -94,6 +95,7 @@ class Composition:
     probe: Probe
     serializer: GraphQLSerializer
     codec: GraphQLCodec | None
+    method: str
     operations: dict[str, dict[str, Any]]
     default_headers: dict[str, str]
     header_names: dict[str, str]
@@ -211,6 +213,7 @@ def build(
         probe=probe,
         serializer=serializer,
         codec=given.codec,
+        method=config.method or "post",
         operations={name: own_settings(policy, settings) for name, policy in config.operations.items()},
         default_headers={**STOCK_HEADERS, **headers},
         header_names=spellings([*STOCK_HEADERS, *config.headers]),

@@ -13,14 +13,14 @@ from aiographql.client.subscription import (
 )
 
 from graphql_prod._build import Given, Methods, build
-from graphql_prod.calls.call import Group
+from graphql_prod.calls.call import Call, Group
 from graphql_prod.calls.checks import (
     refuse_subscription,
     require_callable,
     require_protocols,
     require_subscription,
 )
-from graphql_prod.calls.request import prepared
+from graphql_prod.calls.request import encoded, prepared
 from graphql_prod.calls.settings import CallSettings, twin_of, viewed
 from graphql_prod.calls.unwritable import require_writable
 from graphql_prod.config import ProductionConfig, plain
@@ -29,6 +29,7 @@ from graphql_prod.documents import operation_name
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY
+from graphql_prod.registry import ASKING
 from graphql_prod.resilience.retry.backoff import Backoff
 from graphql_prod.resilience.retry.policy import Retry, RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy, override
@@ -45,7 +46,7 @@ from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     import graphql
     from aiographql.client import (
@@ -309,14 +310,51 @@ class ProductionClient(GraphQLClient):
         return await self._prod.transport.guard(
             settings,
             (request, operation, session),
-            super().query,  # type: ignore[arg-type]  # it returns what our transport does
+            self._prod_asked,
             request,
             method,
-            None,
             operation,
             variables,
             extensions,
             session,
+        )
+
+    def _prod_asked(
+        self,
+        request: GraphQLRequest,
+        method: str | None,
+        operation: str | None,
+        variables: dict[str, Any] | None,
+        extensions: dict[str, Any] | None,
+        session: GraphQLSession | None,
+    ) -> Awaitable[GraphQLResponse]:
+        """What the stock's ``query()`` does with a request, not yet begun."""
+        prod = self._prod
+        request = request.copy(
+            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
+        )
+        if request.codec is not None:
+            request = encoded(request)
+        wanted = self._prod_settings.validate
+        call = ASKING.get()
+        assert isinstance(call, Call)  # noqa: S101 -- the guard has just begun it
+        own = "validate" in self.__dict__ or type(self).validate is not _VALIDATE
+        if own or (request.validate and (prod.schemas.validates if wanted is None else wanted)):
+            return self._prod_validated(request, method, session)
+        return prod.transport.sending(
+            call,
+            method or prod.method,
+            request,
+            prod.serializer,
+            {} if session is None else {"session": session},
+        )
+
+    async def _prod_validated(
+        self, request: GraphQLRequest, method: str | None, session: GraphQLSession | None
+    ) -> GraphQLResponse:
+        await self.validate(request=request)
+        return await self._prod.transport.request(
+            method or self._prod.method, request, self._prod.serializer, session=session
         )
 
     if TYPE_CHECKING:
@@ -609,10 +647,7 @@ class ProductionClient(GraphQLClient):
         request = request.copy(
             None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
         )
-        if request.codec is not None:
-            request = dataclasses.replace(
-                request, operation=request.operationName, variables=request.codec.encode(request.variables)
-            )
+        request = encoded(request)
         require_subscription(request)
         require_writable(request, prod.serializer, prod.transport.host)
         with Group(self._settings_of(request, None), self._prod.registry):
@@ -776,3 +811,4 @@ class ProductionClient(GraphQLClient):
 
 _CLOSE = ProductionClient.close
 _GET_SCHEMA = ProductionClient.get_schema
+_VALIDATE = ProductionClient.validate

@@ -93,6 +93,14 @@ def prepared(request: GraphQLRequest | str, headers: dict[str, str]) -> GraphQLR
     )
 
 
+def encoded(request: GraphQLRequest) -> GraphQLRequest:
+    """The request with its variables as its codec writes them, if it has one."""
+    if request.codec is None:
+        return request
+    variables = request.codec.encode(request.variables)
+    return dataclasses.replace(request, operation=request.operationName, variables=variables)
+
+
 def _copied(values: dict[str, Any]) -> dict[str, Any]:
     """A copy that the caller can no longer change.
 

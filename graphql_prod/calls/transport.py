@@ -121,6 +121,20 @@ class ProductionTransport(GraphQLTransport):
                 serializer,
                 **kwargs,
             )
+        return await self.sending(call, method, request, serializer, kwargs)
+
+    def sending(
+        self,
+        call: Call,
+        method: str,
+        request: GraphQLRequest,
+        serializer: GraphQLSerializer,
+        kwargs: dict[str, Any],
+    ) -> Awaitable[GraphQLResponse]:
+        """The attempts of a call, not yet begun: what has to be awaited, with no frame that it does not need.
+
+        :raises GraphQLClientException: it cannot be sent as it is.
+        """
         call.request = request
         if request.variables:
             refuse_unbounded(request.variables, self.host)
@@ -136,7 +150,7 @@ class ProductionTransport(GraphQLTransport):
                     kwargs.setdefault("params", params_of(request, serializer))
         if call.settings.backoff.policy.idempotency_header is not None:
             request = _with_key(call, request)
-        return await self._loop.run(call, method, request, serializer, kwargs)
+        return self._loop.run(call, method, request, serializer, kwargs)
 
     async def close(self) -> None:
         """Close the client that this transport belongs to."""

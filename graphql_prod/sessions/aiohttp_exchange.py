@@ -22,6 +22,7 @@ from graphql_prod.sessions.request_body import CautiousBody, WatchedBody
 from graphql_prod.sessions.thin_answers import bytes_of, headers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from contextlib import AbstractAsyncContextManager
 
 
@@ -46,14 +47,18 @@ class AiohttpExchange(Exchange):
         self._limit = limit
         self._values = values
 
-    def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
+    def opened(
+        self, method: str, url: str, *, data: Any = None, **options: Any
+    ) -> AbstractAsyncContextManager[Any]:
+        """What is entered for the answer. It is told to :meth:`answered`, or is this exchange itself."""
         if type(data) is bytes:
             data = WatchedBody(data, self)
         else:
             self.sent = None
-        self._context: AbstractAsyncContextManager[aiohttp.ClientResponse] = self._session.request(
-            method, url, data=data, **options
-        )
+        return self._session.request(method, url, data=data, **options)
+
+    def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
+        self._context = AiohttpExchange.opened(self, method, url, data=data, **options)
         return self
 
     async def __aenter__(self) -> AiohttpExchange:
@@ -67,16 +72,35 @@ class AiohttpExchange(Exchange):
     async def __aexit__(self, *exception: Any) -> None:
         await self._context.__aexit__(*exception)
 
-    async def read(self) -> bytes:
+    def answered(self, response: Any) -> Awaitable[bytes] | None:
+        """Note what came, and begin to read the body.
+
+        None where that is to be awaited by :meth:`read`: it has to be bounded while it is inflated.
+        """
+        self._response = response
+        self.sent = True
+        self.status = response.status
+        headers = getattr(response, "headers", None)
+        headers = self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
+        return response.read() if bodies.fits(headers, self._limit) else None
+
+    def take(self, body: object) -> None:
+        """Look at a body that is not the usual one: a large one, or what a double of a session gives.
+
+        :raises TooManyValuesError: it holds too many values.
+        """
+        self.body = body if type(body) is bytes else bytes_of(body)
+        if len(self.body) > LARGE:
+            before_parsing(self.body, self._values)
+
+    async def read(self) -> Any:
         response, limit = self._response, self._limit
         if bodies.fits(self.headers, limit) or not _is_real(response):
             body = await response.read()
         else:
             asked = response.request_info.headers
             body = await bodies.read(response.content.iter_any, self.headers, asked, limit)
-        self.body = body if type(body) is bytes else bytes_of(body)
-        if len(self.body) > LARGE:
-            before_parsing(self.body, self._values)
+        self.take(body)
         return body
 
 
@@ -85,7 +109,7 @@ class UnboundedExchange(AiohttpExchange):
 
     __slots__ = ()
 
-    async def read(self) -> bytes:
+    async def read(self) -> Any:
         body = await self._response.read()
         self.body = body if type(body) is bytes else bytes_of(body)
         if len(self.body) > LARGE:
@@ -101,6 +125,14 @@ class GivenAiohttpExchange(UnboundedExchange):
     """
 
     __slots__ = ("_options",)
+
+    def opened(
+        self, method: str, url: str, *, data: Any = None, **options: Any
+    ) -> AbstractAsyncContextManager[Any]:
+        return self.request(method, url, data=data, **options)
+
+    def answered(self, response: Any) -> Awaitable[bytes] | None:
+        return None
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:

@@ -28,11 +28,13 @@ class AiohttpSession(Session):
     """A caller's aiohttp session: its own connect and read limits hold unless a limit was named."""
 
     backend: Backend = "aiohttp"
+    over_aiohttp = True
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
         super().__init__()
         self.native: aiohttp.ClientSession = session
         self.stock = AiohttpTransport(endpoint)
+        self.endpoint = endpoint
 
     def exchange(self) -> Exchange:
         return GivenAiohttpExchange(self.native)

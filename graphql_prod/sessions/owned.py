@@ -196,10 +196,12 @@ class OwnedAiohttp(OwnedSession):
     """Ours, over aiohttp."""
 
     backend: Backend = "aiohttp"
+    over_aiohttp = True
 
     def __init__(self, pool: PoolPolicy, transport_options: TransportOptions, endpoint: str) -> None:
         super().__init__(pool, transport_options)
         self.stock = AiohttpTransport(endpoint)
+        self.endpoint = endpoint
 
     def exchange(self) -> Exchange:
         return AiohttpExchange(

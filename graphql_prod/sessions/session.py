@@ -25,6 +25,9 @@ class Session:
     native: aiohttp.ClientSession | None = None
     backend: Backend
     stock: GraphQLTransport
+    over_aiohttp = False
+    """Whether attempts are sent as the stock transport for aiohttp sends them, without it."""
+    endpoint: str
 
     def __init__(self) -> None:
         self._fitted: dict[int, tuple[TimeoutPolicy, dict[str, Any]]] = {}

@@ -136,6 +136,10 @@ class OperationSpan:
         """Whether somebody would see a span of each attempt."""
         return self._span is not None and _is_recording(self._span)
 
+    def with_trace(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers of a request that makes no HTTP span: they carry the trace."""
+        return headers if self._context is None else {**headers, **self.carrier()}
+
     def carrying(self, exchange: object) -> object:
         """What stands in for an exchange that makes no HTTP span: its request carries the trace."""
         return exchange if self._context is None else HeaderInjector(exchange, self.carrier())

@@ -105,7 +105,10 @@ def _forms(secret: str) -> set[str]:
 def conceal(error: BaseException | None, secrets: frozenset[str]) -> None:
     """Take the secrets out of an error of ours: of what a server repeats in its text, and of its causes."""
     if error is not None:
-        error.args = tuple(_scrubbed(each, secrets) if isinstance(each, str) else each for each in error.args)
+        args = tuple(_scrubbed(each, secrets) if isinstance(each, str) else each for each in error.args)
+        if any(mine is not theirs for mine, theirs in zip(args, error.args, strict=True)):
+            with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
+                error.args = args
         if isinstance(error, InvalidResponseError):
             error.excerpt = _scrubbed(error.excerpt, secrets)
         _relink(error, secrets, {id(error)})
