@@ -114,6 +114,7 @@ class Sender:
         try:
             async with exchange.opened(method, session.endpoint, headers=headers, **options) as response:
                 reading = exchange.answered(response)
+                response = None  # a traceback with locals would show its URL
                 if reading is None:
                     data = await exchange.read()
                 else:

@@ -24,7 +24,6 @@ from graphql_prod.urls import has_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from contextvars import Token
 
     from aiographql.client import GraphQLRequest
     from aiographql.client.serializer import GraphQLSerializer
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from graphql_prod.calls.call import Subject
     from graphql_prod.calls.response import GraphQLResponse
     from graphql_prod.calls.settings import CallSettings
-    from graphql_prod.registry import Asker, Registry
+    from graphql_prod.registry import Registry
     from graphql_prod.resilience.retry.budget import Budget
     from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.telemetry.telemetry import Telemetry
@@ -181,7 +180,8 @@ class ProductionTransport(GraphQLTransport):
         call = Call(settings, ASKING.get(), self._registry)
         call.subject = subject
         token = None
-        if subject is not None:
+        # Asked here, so that a call pays nothing while nobody listens.
+        if subject is not None and call.started >= self._telemetry.silent_until:
             call.span = self._telemetry.call(call, *subject)
         failure: BaseException | None = None
         answer: T | None = None
@@ -208,7 +208,10 @@ class ProductionTransport(GraphQLTransport):
             call.done = True
             self._registry.unregister(call)
             if token is not None:
-                _reset(token)
+                try:  # noqa: SIM105 -- suppress() would be three frames more
+                    ASKING.reset(token)
+                except ValueError:  # what was left of a loop is collected, in a context of somebody else's
+                    pass
             if call.parent is not None:
                 call.parent.adopt_facts(call)
             call.release_references()
@@ -224,13 +227,6 @@ class ProductionTransport(GraphQLTransport):
                 "this document is a mutation or cannot be judged. Send it with POST."
             )
             raise GraphQLClientException(f"Not sent to {self.host}: only queries may go over GET, and {why}")
-
-
-def _reset(token: Token[Asker | None]) -> None:
-    try:
-        ASKING.reset(token)
-    except ValueError:  # what was left of a loop is collected, in a context of somebody else's
-        return
 
 
 def _with_key(call: Call, request: GraphQLRequest) -> GraphQLRequest:

@@ -56,6 +56,7 @@ class Telemetry:
 
     :ivar tracer: None while nobody listens to spans.
     :ivar instruments: None while nobody listens to metrics.
+    :ivar silent_until: before that, on the clock in use, there is nobody to ask about a call.
     """
 
     def __init__(self, policy: TelemetryPolicy, sessions: TracedSessions, *, owned: bool) -> None:
@@ -66,6 +67,7 @@ class Telemetry:
         self._owned = owned
         self._names = CardinalityLimiter()
         self._look_at = float("-inf") if policy.traces or policy.metrics else float("inf")
+        self.silent_until = self._look_at
         self._enabled: Callable[[], bool] | None = None
         """Whether whoever calls has not switched instrumentation off; None while nobody listens."""
         if policy.traces or policy.metrics:
@@ -154,7 +156,7 @@ class Telemetry:
 
     def _look(self, now: float) -> None:
         """See whether the program has set up an SDK; once it has, it cannot be taken away again."""
-        self._look_at = now + LOOK_INTERVAL
+        self._look_at = self.silent_until = now + LOOK_INTERVAL
         try:
             self._find()
         except Exception:  # noqa: BLE001 -- an SDK that is broken may raise anything
@@ -163,6 +165,7 @@ class Telemetry:
     def _give_up(self) -> None:
         """Be silent from now on: what cannot be told shall not break what it would be told of."""
         self._look_at, self._enabled = float("inf"), None
+        self.silent_until = float("inf")
         logger.exception("telemetry is off: the program's SDK failed; calls are not affected")
 
     def _find(self) -> None:
@@ -185,6 +188,7 @@ class Telemetry:
         from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
         self._enabled = is_instrumentation_enabled
+        self.silent_until = float("-inf")
         if self.tracer is not None and self.policy.http_spans and self._owned:
             from graphql_prod.telemetry.http_spans import http_trace_config
 
