@@ -50,6 +50,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return request.param  # type: ignore[no-any-return]
 
 
+@pytest.fixture(params=["owned", "given"])
+def owner(request: pytest.FixtureRequest) -> Literal["owned", "given"]:
+    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture(autouse=True)
 async def nothing_left_behind() -> AsyncIterator[None]:
     """No test leaves a task or a file descriptor behind."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from graphql_prod import ProductionClient, ProductionConfig, SubscriptionGap, SubscriptionPolicy, clock
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import AsyncIterator, Callable, Mapping
     from types import TracebackType
 
+    import pytest
     from aiographql.client import GraphQLRequest, GraphQLSubscription, GraphQLSubscriptionEvent
 
     from graphql_prod.testing import ScriptedServer
@@ -206,3 +208,28 @@ class EndlessWaits(InstantWaits):
     def wake(self, waiter: asyncio.Future[None], seconds: float) -> asyncio.Handle:
         self.waits.append(seconds)
         return waiter.get_loop().call_later(1e6, clock.end, waiter)
+
+
+class Provider:
+    """Hands out token-0, and the next one at each renewal."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    async def __call__(self, refresh: bool = False) -> dict[str, str]:
+        self.asked.append(refresh)
+        return {"authorization": f"token-{sum(self.asked)}"}
+
+
+EVENTS = {"graphql-transport-ws": "next", "graphql-ws": "data"}
+
+
+async def through(subscription: GraphQLSubscription) -> None:
+    """Wait until the subscription has ended by itself; what it raises is raised."""
+    assert subscription.task is not None
+    await asyncio.wait_for(asyncio.shield(subscription.task), 10)
+
+
+def of_ours(caplog: pytest.LogCaptureFixture, level: int) -> list[logging.LogRecord]:
+    """What the package logged at that level."""
+    return [r for r in caplog.records if r.name == "graphql_prod" and r.levelno == level]

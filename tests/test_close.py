@@ -36,12 +36,6 @@ HELLO = {"hello": "Hello, world!"}
 INCREMENT = "mutation Add { increment }"
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with a caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def client_of(
     url: str, backend: Backend, owner: Owner = "owned", **settings: Any

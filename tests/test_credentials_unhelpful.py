@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from clocks import Later
 from subscribing import COUNT, Follower, client_of
 
 from graphql_prod import HTTPStatusError, SubscriptionClosedError, clock
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from graphql_prod.testing import ScriptedServer
 
 Backend = Literal["aiohttp", "httpx"]
-
-
-class Later(clock.Clock):
-    """A clock that can be put forward."""
-
-    ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clocks import Later
 
 from graphql_prod import ConfigurationError, ProductionClient, clock, headers_from_files
 from graphql_prod.testing import Answer
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
     from graphql_prod.testing import ScriptedServer
 
 SECRET = "s3cr3t"
-
-
-class Later(clock.Clock):
-    """A clock that can be put forward."""
-
-    ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
 
 
 @pytest.fixture

@@ -34,12 +34,6 @@ AT_ONCE = RetryPolicy(attempts=3, wait_initial=0, wait_max=0)
 MUTATION = "mutation Add { increment }"
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def client_of(
     server: ScriptedServer, backend: Backend, owner: Owner, *, session: Any = None, **settings: Any

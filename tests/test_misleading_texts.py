@@ -33,12 +33,6 @@ Owner = Literal["owned", "given"]
 ENDPOINT = "https://user:s3cret@api.example.com/graphql?key=s3cret"
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def client_of(url: str, backend: Backend, owner: Owner = "owned") -> AsyncIterator[ProductionClient]:
     config = ProductionConfig(

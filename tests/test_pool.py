@@ -38,12 +38,6 @@ STORM = 1.4
 INCREMENT = "mutation Add { increment }"
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with a caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def http_session(backend: Backend, limit: int) -> AsyncIterator[GraphQLSession]:
     """A caller's session with a small pool."""

@@ -34,12 +34,6 @@ ECHO = 'query Echo($v: String) { echo(value: $v) hello(name: "s3cret-literal") }
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def client_of(
     url: str, backend: Backend, owner: Owner, retry: RetryPolicy | None = None, **arguments: Any

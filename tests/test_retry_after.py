@@ -59,12 +59,6 @@ def asctime(moment: datetime) -> str:
 FORMS = {"IMF-fixdate": imf, "RFC 850": rfc850, "asctime": asctime}
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def serving(*answers: bytes) -> AsyncIterator[str]:
     """A server that gives one answer after another, and the last one again and again."""

@@ -44,12 +44,6 @@ GARBAGE = b"NOT HTTP AT ALL\r\n\r\n"
 REFUSED = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with one of the caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @contextlib.asynccontextmanager
 async def raw(answer: bytes) -> AsyncIterator[int]:
     """A server that answers everything with the same bytes, and closes."""

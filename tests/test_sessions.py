@@ -41,12 +41,6 @@ ONCE = RetryPolicy(attempts=1)
 OTHER: dict[Backend, Backend] = {"aiohttp": "httpx", "httpx": "aiohttp"}
 
 
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with a caller's."""
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 async def proxy(server: ScriptedServer) -> AsyncIterator[FaultyProxy]:
     """A look at the connections to the server: how many were made, how many are open."""

@@ -11,6 +11,7 @@ import pytest
 from aiographql.client import GraphQLRequestException
 from subscribing import (
     COUNT,
+    EVENTS,
     STARTS,
     STOPS,
     Backend,
@@ -30,7 +31,6 @@ from graphql_prod.testing import ScriptedServer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-EVENTS = {"graphql-transport-ws": "next", "graphql-ws": "data"}
 PAD = "x" * 300_000
 
 

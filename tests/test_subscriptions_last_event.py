@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from subscribing import COUNT, Backend, Protocol, client_of, value_of
+from subscribing import COUNT, Backend, Protocol, Provider, client_of, value_of
 from talking import Talk, talking
 
 from graphql_prod import SubscriptionGap
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 JUST_ERRORS = {"errors": [{"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}]}
 NULL = {"data": None, **JUST_ERRORS}
-
-
-class Provider:
-    """Hands out token-0, and the next one at each renewal."""
-
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-
-    async def __call__(self, refresh: bool = False) -> dict[str, str]:
-        self.asked.append(refresh)
-        return {"authorization": f"token-{sum(self.asked)}"}
 
 
 @pytest.fixture(params=[False, True], ids=["own", "shared"])

@@ -16,7 +16,7 @@ from aiographql.client import (
 )
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 from cafeteria.asyncio.callbacks import CallbackRegistry
-from subscribing import COUNT, Backend, Protocol, client_of, until, value_of
+from subscribing import COUNT, EVENTS, Backend, Protocol, client_of, of_ours, through, until, value_of
 
 from graphql_prod import (
     SubscriptionClosedError,
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from graphql_prod.testing import ScriptedServer
-
-EVENTS = {"graphql-transport-ws": "next", "graphql-ws": "data"}
-
-
-async def through(subscription: GraphQLSubscription) -> None:
-    """Wait until the subscription has ended by itself; what it raises is raised."""
-    assert subscription.task is not None
-    await asyncio.wait_for(asyncio.shield(subscription.task), 10)
-
-
-def of_ours(caplog: pytest.LogCaptureFixture, level: int) -> list[logging.LogRecord]:
-    """What the package logged at that level."""
-    return [r for r in caplog.records if r.name == "graphql_prod" and r.levelno == level]
 
 
 class TestRegistry:

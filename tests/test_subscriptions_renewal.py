@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from subscribing import Backend, Follower, Mode, Protocol, client_of, until
+from subscribing import Backend, Follower, Mode, Protocol, Provider, client_of, until
 from talking import Talk, talking
 
 from graphql_prod import ConfigurationError, SubscriptionClosedError, SubscriptionPolicy
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     Refuse = Callable[[Talk], Awaitable[None]]
 
 CODES = frozenset({"UNAUTHENTICATED", "invalid-jwt"})
-
-
-class Provider:
-    """Hands out token-0, and the next one at each renewal."""
-
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-
-    async def __call__(self, refresh: bool = False) -> dict[str, str]:
-        self.asked.append(refresh)
-        return {"authorization": f"token-{sum(self.asked)}"}
 
 
 def closes(code: int, reason: str, *, acknowledged: bool = False) -> Refuse:

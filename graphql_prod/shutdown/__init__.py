@@ -1,1 +1,1 @@
-"""The end of a client: its settings, its stages, its report, and who asks for it."""
+"""The end of a client: its settings, its sequence, its report, and who asks for it."""

@@ -268,13 +268,13 @@ class Channel:
         await self._outage.begin_attempt()
         try:
             connection = await self._connect()
-        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``decision``
+        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``losses``
             return loss_of(error, self.manager.refusals)
         up_since = clock.monotonic()
         loss: ConnectionLost | None = None
         try:
             await connection.listen(self._dispatcher.take)
-        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``decision``
+        except Exception as error:  # noqa: BLE001 -- sorted by the border in ``losses``
             loss = loss_of(error, self.manager.refusals)
             if loss.close_code == OVERSIZED:
                 loss = blaming(loss, self._unanswered())

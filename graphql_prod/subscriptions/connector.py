@@ -212,7 +212,7 @@ class Connector:
     async def open(self, headers: Mapping[str, str]) -> Socket:
         """A new socket. Safe to cancel.
 
-        :raises Exception: there is none; the border in ``decision`` knows what it means.
+        :raises Exception: there is none; the border in ``losses`` knows what it means.
         """
         context = self._context
         if self.transport is not None:

@@ -15,6 +15,7 @@ from subscribing import (
     InstantWaits,
     Mode,
     Protocol,
+    Provider,
     client_of,
     onward,
 )
@@ -32,17 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphql_prod import ProductionClient
-
-
-class Provider:
-    """Hands out token-0, and the next one at each renewal."""
-
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-
-    async def __call__(self, refresh: bool = False) -> dict[str, str]:
-        self.asked.append(refresh)
-        return {"authorization": f"token-{sum(self.asked)}"}
 
 
 class Guard:

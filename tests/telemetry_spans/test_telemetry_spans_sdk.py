@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clocks import Later
 from observing import HI
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
@@ -145,15 +146,6 @@ async def test_without_an_http_span(
             await client.query(HI)
     assert sdk.spans(http=True) == []
     assert server.requests[0].headers.get("traceparent") == traceparent(sdk.spans()[0])
-
-
-class Later(clock.Clock):
-    """A clock that can be put forward."""
-
-    ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
 
 
 @pytest.mark.parametrize("kind", ["call", "subscription"])

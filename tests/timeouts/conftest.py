@@ -10,14 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from timing_out import Owner
-
-
-@pytest.fixture(params=["owned", "given"])
-def owner(request: pytest.FixtureRequest) -> Owner:
-    """Each test that asks for it runs with a session of ours, and with a caller's."""
-    return request.param  # type: ignore[no-any-return]
-
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
