@@ -156,11 +156,12 @@ class Telemetry:
 
     def _look(self, now: float) -> None:
         """See whether the program has set up an SDK; once it has, it cannot be taken away again."""
-        self._look_at = self.silent_until = now + LOOK_INTERVAL
+        self._look_at = now + LOOK_INTERVAL
         try:
             self._find()
         except Exception:  # noqa: BLE001 -- an SDK that is broken may raise anything
             self._give_up()
+        self.silent_until = self._look_at if self._enabled is None else float("-inf")
 
     def _give_up(self) -> None:
         """Be silent from now on: what cannot be told shall not break what it would be told of."""
@@ -188,7 +189,6 @@ class Telemetry:
         from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
         self._enabled = is_instrumentation_enabled
-        self.silent_until = float("-inf")
         if self.tracer is not None and self.policy.http_spans and self._owned:
             from graphql_prod.telemetry.http_spans import http_trace_config
 
