@@ -54,7 +54,7 @@ async def test_names_are_bounded(sdk: Sdk, names: int, traces: bool) -> None:
     found = {dict(each).get(NAME): n for each, n in sdk.metric("operation.duration").items()}
     assert len(found) == 1002
     assert (found[None], found["y" * 100], found["Q0"], found["Q998"], found["Q5"]) == (1, 1, 1, 1, 2)
-    assert found["_other"] == names - 999 + 1
+    assert found["_OTHER"] == names - 999 + 1
     assert len(sdk.metric("active_requests")) == 1002
     if traces:
         assert {(span.attributes or {}).get(NAME) for span in sdk.spans()} == set(found)

@@ -24,7 +24,7 @@ NAME_LIMIT = 100
 """Characters of an operation's name; a longer one was made by a machine."""
 NAMES = 1000
 """Operation names a client, the contract's figure; time series cost memory wherever they are kept."""
-OTHER = "_other"
+OTHER = "_OTHER"
 
 # A name that is known costs nothing the second time; of so many short documents the text is kept.
 _REMEMBERED, _SHORT = 1024, 1000
@@ -67,21 +67,17 @@ sanitized = remembered(_sanitized, lambda text: len(text or ""))
 
 
 class CardinalityLimiter:
-    """Words that somebody else makes up, of which there may be only so many in metrics: names, codes.
+    """Words that somebody else makes up, of which there may be only so many in metrics: names, codes."""
 
-    :param other: what stands for one too many.
-    """
-
-    def __init__(self, limit: int = NAMES, other: str = OTHER) -> None:
+    def __init__(self, limit: int = NAMES) -> None:
         self._limit = limit
-        self._other = other
         self._known: set[str] = set()
 
     def bounded(self, name: str) -> str:
-        """The word, or what stands for one that is too long, or one too many."""
+        """The word, or ``_OTHER`` for one that is too long, or one too many."""
         if name in self._known:
             return name
         if len(name) > NAME_LIMIT or len(self._known) >= self._limit:
-            return self._other
+            return OTHER
         self._known.add(name)
         return name

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from opentelemetry.metrics import Observation
 
 from graphql_prod.runtime import forks
-from graphql_prod.telemetry.documents import CardinalityLimiter
+from graphql_prod.telemetry.documents import OTHER, CardinalityLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CODES = 100
 """Error codes a client, the contract's figure: a server can make up any number."""
-OTHER_ERROR = "_OTHER"
 
 _is_code = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 
@@ -95,7 +94,7 @@ class Instruments:
     """One set a client; instruments of the same name share their series in the SDK."""
 
     def __init__(self, meter: Meter) -> None:
-        self._codes = CardinalityLimiter(CODES, OTHER_ERROR)
+        self._codes = CardinalityLimiter(CODES)
         self.duration = meter.create_histogram(
             "graphql.client.operation.duration",
             unit="s",
@@ -141,4 +140,4 @@ class Instruments:
 
     def code(self, code: str) -> str:
         """A code that a server made up, or ``_OTHER`` for one that is none, or one too many."""
-        return self._codes.bounded(code) if _is_code(code) else OTHER_ERROR
+        return self._codes.bounded(code) if _is_code(code) else OTHER

@@ -14,8 +14,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Status, StatusCode
 
 from graphql_prod.errors import HTTPStatusError
-from graphql_prod.telemetry.documents import NAME_LIMIT
-from graphql_prod.telemetry.instruments import OTHER_ERROR
+from graphql_prod.telemetry.documents import NAME_LIMIT, OTHER
 from graphql_prod.texts.quoting import quoted
 
 if TYPE_CHECKING:
@@ -320,7 +319,7 @@ def error_type(error: BaseException | None, answer: Any) -> ErrorType | None:
             return ErrorType(code, fixed=False)
     if isinstance(error, HTTPStatusError):
         # A server can make up nine hundred of them.
-        return ErrorType(str(error.status) if error.status in _STATUSES else OTHER_ERROR)
+        return ErrorType(str(error.status) if error.status in _STATUSES else OTHER)
     if isinstance(error, asyncio.CancelledError):
         return ErrorType("cancelled")
     return ErrorType(type(error).__name__[:NAME_LIMIT])
