@@ -301,7 +301,9 @@ class ProductionClient(GraphQLClient):
         :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
             subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
-        request = self._prepared(request, headers)
+        # A GET leaves out headers that nobody named; every other request is made once, with all of them.
+        posts = str(method or self._prod.method).lower() != "get"
+        request = self._prepared(request, headers, self._prod.default_headers if posts else None)
         if "subscription" in request.query:
             refuse_subscription(request, operation)
         settings = self._prod_settings
@@ -312,6 +314,7 @@ class ProductionClient(GraphQLClient):
             (request, operation, session),
             self._prod_asked,
             request,
+            None if posts else self._prod.default_headers,
             method,
             operation,
             variables,
@@ -322,6 +325,7 @@ class ProductionClient(GraphQLClient):
     def _prod_asked(
         self,
         request: GraphQLRequest,
+        beneath: dict[str, str] | None,
         method: str | None,
         operation: str | None,
         variables: dict[str, Any] | None,
@@ -330,9 +334,7 @@ class ProductionClient(GraphQLClient):
     ) -> Awaitable[GraphQLResponse]:
         """What the stock's ``query()`` does with a request, not yet begun."""
         prod = self._prod
-        request = request.copy(
-            None, prod.default_headers, operation, variables, extensions, prod.codec or request.codec
-        )
+        request = request.copy(None, beneath, operation, variables, extensions, prod.codec or request.codec)
         if request.codec is not None:
             request = encoded(request)
         wanted = self._prod_settings.validate
@@ -791,10 +793,17 @@ class ProductionClient(GraphQLClient):
         given = checked_headers(headers, "headers of the introspection", taken=self._prod.url_credentials)
         return layered(view, given or {}, self._prod.header_names) if view else given
 
-    def _prepared(self, request: GraphQLRequest | str, headers: Mapping[str, str] | None) -> GraphQLRequest:
+    def _prepared(
+        self,
+        request: GraphQLRequest | str,
+        headers: Mapping[str, str] | None,
+        beneath: dict[str, str] | None = None,
+    ) -> GraphQLRequest:
         """The request with what the call itself names: the view's headers under the request's under these.
 
         Every name is spelt as the client spells it.
+
+        :param beneath: what the client sends unless one of these says otherwise.
         """
         prod = self._prod
         names = prod.header_names
@@ -806,7 +815,7 @@ class ProductionClient(GraphQLClient):
         if headers:
             headers = checked_headers(headers, "headers of the call", taken=prod.url_credentials)
             own |= aligned(headers, {**spellings(own), **names})
-        return prepared(request, own)
+        return prepared(request, own if beneath is None else {**beneath, **own})
 
 
 _CLOSE = ProductionClient.close

@@ -148,6 +148,7 @@ async def test_no_content_type(server: Listening, via: Via) -> None:
     async with getting(via, server.url, headers={"content-type": "application/json", "X-A": "1"}) as client:
         await client.query("{ hello }")
         await client.get(GraphQLRequest("{ hello }", headers={"X-B": "2"}))
+        await client.query("{ hello }", method="GET")
         await client.with_options(headers={"X-C": "3"}).query("{ hello }", headers={"X-D": "4"})
     for request in server.requests:
         assert request.method == "GET"
