@@ -92,11 +92,11 @@ async def client_at(
     secret = folder / "token"
     secret.write_text(CANARIES["file"] + "\n", encoding="utf-8")
     from_files = headers_from_files({"X-File": secret})
-    refused = settings.pop("refused", None)
+    refused = settings.pop("refused", False)
 
     async def provide(refresh: bool = False) -> dict[str, str]:
-        if refused is not None and refresh:
-            raise refused
+        if refused and refresh:
+            raise FailingError(everything())
         return {**from_files(), "X-Provider": CANARIES["provider"]}
 
     config = ProductionConfig(
@@ -170,7 +170,7 @@ ANSWERS: dict[str, Answer] = {
 CALLS: dict[str, tuple[Callable[[ProductionClient], Awaitable[Any]], dict[str, Any]]] = {
     "attempt's limit": (ask, {"timeout": TimeoutPolicy(total=3, attempt=0.2)}),
     "total": (ask, {"timeout": TimeoutPolicy(total=0.3)}),
-    "provider": (ask, {"refused": FailingError(everything())}),
+    "provider": (ask, {"refused": True}),
     "answer too large": (ask, {"max_response_bytes": 10}),
     "unwritable variable": (lambda client: ask(client, extensions={"secret": {CANARIES["variable"]}}), {}),
     "unsendable header": (
