@@ -339,3 +339,13 @@ def test_an_exception_that_cannot_be_looked_at() -> None:
             raise RuntimeError("no")
 
     assert type(safe_cause(BrokenError(), frozenset({"s3cret"}))) is RedactedError
+
+
+def test_the_text_of_ours_is_scrubbed_and_nobody_elses() -> None:
+    """A server's words in an error of ours lose our secrets; a program's own exception keeps its text."""
+    secrets = secrets_of(headers=[{"Authorization": "Bearer s3cret-header", "X-Env": "prod"}])
+    ours, own = TransportError("says s3cret-header in prod"), KeyError("s3cret-header")
+    conceal(ours, secrets)
+    conceal(own, secrets)
+    assert str(ours) == "says … in prod"
+    assert own.args == ("s3cret-header",)

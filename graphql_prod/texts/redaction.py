@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
+from aiographql.client import GraphQLClientException
 from yarl import URL
 
 from graphql_prod.errors import InvalidResponseError
@@ -103,15 +104,19 @@ def _forms(secret: str) -> set[str]:
 
 
 def conceal(error: BaseException | None, secrets: frozenset[str]) -> None:
-    """Take the secrets out of an error of ours: of what a server repeats in its text, and of its causes."""
-    if error is not None:
+    """Take the secrets out of an error of ours: of what a server repeats in its text, and of its causes.
+
+    The text of somebody else's exception stays as it is.
+    """
+    if error is None:
+        return
+    if isinstance(error, GraphQLClientException):
         args = tuple(_scrubbed(each, secrets) if isinstance(each, str) else each for each in error.args)
-        if any(mine is not theirs for mine, theirs in zip(args, error.args, strict=True)):
-            with contextlib.suppress(AttributeError):  # a frozen exception of somebody else's
-                error.args = args
-        if isinstance(error, InvalidResponseError):
-            error.excerpt = _scrubbed(error.excerpt, secrets)
-        _relink(error, secrets, {id(error)})
+        with contextlib.suppress(AttributeError):  # a frozen one, of somebody's own
+            error.args = args
+    if isinstance(error, InvalidResponseError):
+        error.excerpt = _scrubbed(error.excerpt, secrets)
+    _relink(error, secrets, {id(error)})
 
 
 def _scrubbed(text: str, secrets: frozenset[str]) -> str:
