@@ -87,6 +87,8 @@ class Endings:
             name = key.partition(".")[0]
             if key not in last:
                 continue  # one that has not begun may be begun anew, in silence
+            if any(key in each.subscriptions for each in server.sockets if each.number > socket.number):
+                continue  # the client has left this socket, which does not know yet
             if name in self._sent:
                 continue  # its reader is slow: the first error is the one that it will hear of
             payload = chance.choice(shapes)
