@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[float, str, tuple[str, ...]], ...] = (
     (2, "decisions", ("registry", "renewals", "resilience*")),
     (2, "decisions", ("subscriptions.refusals", "subscriptions.backoff", "subscriptions.rest")),
     (0.2, "ground", ("texts.redaction",)),
-    (0.1, "ground", ("urls", "headers", "documents")),
+    (0.1, "ground", ("urls", "headers", "documents", "runtime.logs")),
     (0, "ground", ("_version", "errors", "clock", "loops", "texts*", "runtime*")),
     (0, "ground", ("calls.reading", "calls.request_errors", "calls.unwritable", "calls.get_requests")),
     (3, "mechanisms", ("sessions*", "credentials", "header_files", "telemetry*")),

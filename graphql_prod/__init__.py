@@ -29,6 +29,7 @@ from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.shutdown.report import ShutdownReport
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
+from graphql_prod.telemetry.hooks import ClientHooks, HookRecord
 from graphql_prod.telemetry.policy import TelemetryPolicy
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
 
@@ -42,11 +43,13 @@ __all__ = [
     "STANDARD",
     "CallError",
     "ClientClosedError",
+    "ClientHooks",
     "ClientStats",
     "ConfigurationError",
     "GraphQLResponse",
     "HTTPStatusError",
     "HealthPolicy",
+    "HookRecord",
     "InvalidResponseError",
     "NoSchemaError",
     "PoolPolicy",

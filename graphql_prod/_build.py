@@ -24,9 +24,11 @@ from graphql_prod.sessions.sessions import Sessions
 from graphql_prod.shutdown.conductor import Conductor
 from graphql_prod.subscriptions.context import SubscriptionContext
 from graphql_prod.subscriptions.manager import ConnectionManager
+from graphql_prod.telemetry.hooks import hooks_of
+from graphql_prod.telemetry.instruments import Numbers
 from graphql_prod.telemetry.stats import ClientStats, PoolStats
 from graphql_prod.telemetry.telemetry import Telemetry
-from graphql_prod.urls import has_credentials, host_of, http_url
+from graphql_prod.urls import has_credentials, host_of, http_url, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,6 +54,7 @@ class Given:
     codec: GraphQLCodec | None
     schema: graphql.GraphQLSchema | None
     headers_provider: HeadersProvider | None
+    hooks: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Composition:
             state=self.registry.state,
             in_flight=len(self.registry.calls),
             subscriptions=len(connections.readers),
+            subscriptions_down=connections.down,
             sockets=len(connections.channels),
             events=connections.events,
             reconnects=connections.reconnects,
@@ -145,7 +149,10 @@ def build(
     headers = plain(config.headers)
     serializer = given.serializer or TolerantSerializer()
     registry = Registry(host)
-    telemetry = Telemetry(config.telemetry, sessions, owned=given.session is None and given.transport is None)
+    hooks = hooks_of(given.hooks, host)
+    owned = given.session is None and given.transport is None
+    numbers = Numbers(sessions.usage if owned else None, lambda: connections.down)
+    telemetry = Telemetry(config.telemetry, sessions, server_of(url), numbers, owned=owned)
     transport = ProductionTransport(
         host=host,
         endpoint=url,
@@ -157,6 +164,7 @@ def build(
         close=lambda: conductor.close_client(),
         custom=given.transport,
         static_headers=headers,
+        hooks=hooks,
     )
     schemas = Schemas(
         config.schema,
@@ -176,6 +184,7 @@ def build(
         provider_limit=config.timeout.total,
         transport=given.subscription_transport,
         auth_error_codes=config.auth_error_codes,
+        hooks=hooks,
     )
     connections = ConnectionManager(
         context, config.subscriptions, config.pool.subscriptions, registry.look_again

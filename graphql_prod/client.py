@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.context import Resume
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.payload import PayloadProvider
+    from graphql_prod.telemetry.hooks import Watcher
     from graphql_prod.telemetry.stats import ClientStats
 
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class ProductionClient(GraphQLClient):
         mutations, statuses, codes and the budget.
     :param headers_provider: a sync or async callable that returns headers; asked for every attempt, one
         flight at a time, and once more, with ``refresh=True`` if it takes that, when the server refuses them.
+    :param hooks: one or several objects with any of the methods of :class:`ClientHooks`, which are told of
+        attempts, retries and what holds calls back. None: nobody is told, at no cost.
     :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
         a session that contradict each other.
     """
@@ -114,6 +117,7 @@ class ProductionClient(GraphQLClient):
         timeout: TimeoutPolicy | float | str | None = None,
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
+        hooks: Watcher | Iterable[Watcher] | None = None,
     ) -> None:
         beneath = getattr(config, "retry", None)
         config = effective(config, endpoint, headers, method, backend, validate, schema_ttl, timeout, retry)
@@ -121,7 +125,9 @@ class ProductionClient(GraphQLClient):
             endpoint,
             config,
             beneath,
-            Given(session, transport, subscription_transport, serializer, codec, schema, headers_provider),
+            Given(
+                session, transport, subscription_transport, serializer, codec, schema, headers_provider, hooks
+            ),
             Methods(
                 introspect=lambda headers, credentials: self._with(credentials).introspect(headers=headers),
                 ask=self._probed,
@@ -165,6 +171,7 @@ class ProductionClient(GraphQLClient):
         timeout: TimeoutPolicy | float | str | None = None,
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
+        hooks: Watcher | Iterable[Watcher] | None = None,
         **own: Never,
     ) -> Self:
         """A client made of settings, from the environment and from what is given.
@@ -199,6 +206,7 @@ class ProductionClient(GraphQLClient):
             "timeout": timeout,
             "retry": retry,
             "headers_provider": headers_provider,
+            "hooks": hooks,
         }
         # What is not given is left out: a subclass need not take all of it.
         given = {name: value for name, value in given.items() if value is not None}
@@ -757,7 +765,8 @@ class ProductionClient(GraphQLClient):
     async def _probed(self, limits: TimeoutPolicy) -> GraphQLResponse:
         view = self.with_options(timeout=limits, retry=RetryPolicy(attempts=1), validate=False)
         view._prod_settings = dataclasses.replace(view._prod_settings, probe=True)
-        return await view.query(QUERY)
+        with self._prod.telemetry.of_probes():
+            return await view.query(QUERY)
 
     async def _prod_end(self, deadline: float | None) -> None:
         """The way to the end that a program has made its own."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from graphql_prod import clock
 from graphql_prod.errors import ConfigurationError
+from graphql_prod.runtime import logs
 
 logger = logging.getLogger("graphql_prod")
 
@@ -88,7 +89,7 @@ class _File:
                     os.fspath(self._path),
                     self._name,
                     error,
-                    extra={"header": self._name, "file": os.fspath(self._path)},
+                    extra=logs.facts(header=self._name, file=os.fspath(self._path)),
                 )
             return
         if self._warned:

@@ -11,6 +11,7 @@ from typing import Any
 
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import ConfigurationError, Problem
+from graphql_prod.runtime import logs
 from graphql_prod.settings.base import Policy
 from graphql_prod.settings.files import check_bounds, read_file, shown
 from graphql_prod.settings.names import is_timeout, preset_of, spelt
@@ -207,7 +208,7 @@ class _Tree:
             origin,
             redacted(over),
             f", which will be sent what {origin} says in {', '.join(kept)}" if kept else "",
-            extra={"variable": upstream.source},
+            extra=logs.facts(variable=upstream.source),
         )
 
     def checked(self, required: str | None, prefix: str | None) -> Loaded:

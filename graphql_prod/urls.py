@@ -61,6 +61,12 @@ def host_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
+def server_of(url: str) -> tuple[str, int]:
+    """Name and port of the server, for telemetry; the scheme's port where the URL names none."""
+    parts = urlsplit(url)
+    return str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def same_upstream(one: str, other: str) -> bool:
     """Whether two endpoints are one server's, for credentials that are meant for it.
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from telemetry_sdk import (  # noqa: F401 -- the fixtures
+from telemetry_sdk import (
     METRICS,
     client_of,
     context_of,
+    facts_of_span,
     is_child,
     owner_fixture,
     sdk_fixture,
     session_of,
     traceparent,
 )
+
+__all__ = [
+    "HI",
+    "METRICS",
+    "client_of",
+    "context_of",
+    "facts_of_span",
+    "is_child",
+    "key",
+    "owner_fixture",
+    "sdk_fixture",
+    "session_of",
+    "traceparent",
+]
 
 HI = "query Hi { hello }"
 

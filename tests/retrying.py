@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pytest
 import tenacity
 from aiographql.client import GraphQLClientException
+from logged import facts_of
 
 from graphql_prod import (
     ProductionClient,
@@ -170,7 +171,7 @@ mutation Add { increment }
 
 def waits(caplog: pytest.LogCaptureFixture) -> list[float]:
     """What the log says about each wait."""
-    return [record.__dict__["wait"] for record in caplog.records if "wait" in record.__dict__]
+    return [facts_of(record)["wait"] for record in caplog.records if "wait" in facts_of(record)]
 
 
 # --- tenacity narrows -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ While it is off its providers hand out what listens to nobody, so that clients o
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
@@ -43,9 +44,10 @@ SCOPE = "graphql_prod"
 METRICS = {
     f"graphql.client.{name}"
     for name in (
-        *("operation.duration", "active_requests", "retries", "retry_delay", "retry_budget.rejections"),
+        *("request.duration", "active_requests", "retries", "retry_delay", "retry_budget.rejections"),
         *("subscriptions.active", "subscription.events", "subscription.reconnects", "subscription.dropped"),
-        "schema.refreshes",
+        *("schema.refreshes", "subscriptions.down", "pool.in_use", "pool.waiting"),
+        *("throttled", "throttle.delay", "admission.rejections"),
     )
 }
 
@@ -138,7 +140,11 @@ class Sdk:
                     known = self._points.setdefault(metric.name, {})
                     for point in metric.data.data_points:
                         value = point.count if isinstance(point, HistogramDataPoint) else point.value  # type: ignore[union-attr]
-                        key = frozenset((point.attributes or {}).items())
+                        found = dict(point.attributes or {})
+                        if scope.scope.name == SCOPE:  # which upstream it is about, all of them say
+                            address, port = found.pop("server.address"), found.pop("server.port")
+                            assert (address, type(port)) == ("127.0.0.1", int), metric.name
+                        key = frozenset(found.items())
                         known[key] = known.get(key, 0) + value
         return self._points
 
@@ -261,6 +267,14 @@ def is_child(child: ReadableSpan, parent: ReadableSpan | Span) -> bool:
         above.trace_id,
         above.span_id,
     )
+
+
+def facts_of_span(span: ReadableSpan) -> dict[str, Any]:
+    """Its attributes; without those that name the upstream and the document, which all of them have."""
+    found = dict(span.attributes or {})
+    assert (found.pop("server.address"), type(found.pop("server.port"))) == ("127.0.0.1", int)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", str(found.pop("graphql.document.hash")))
+    return found
 
 
 def texts_of(span: ReadableSpan) -> str:

@@ -21,8 +21,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Metric, Sum
 
 from graphql_prod import __version__
-from graphql_prod.telemetry.instruments import Instruments
-from graphql_prod.telemetry.spans import ERROR, NAME, TYPE
+from graphql_prod.telemetry.instruments import Instruments, Numbers
+from graphql_prod.telemetry.spans import ADDRESS, ERROR, HASH, NAME, PORT, TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,7 +107,13 @@ def _named(told: Told, name: str) -> list[tuple[Span, dict[str, Any]]]:
     found = sorted(
         (span for span in told.spans if span.name == name), key=lambda span: span.start_time_unix_nano
     )
-    return [(span, _facts(span.attributes)) for span in found]
+    return [(span, _own(_facts(span.attributes))) for span in found]
+
+
+def _own(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without what all spans say of the upstream, and ours of the document."""
+    assert (facts.pop(ADDRESS), type(facts.pop(PORT))) == ("127.0.0.1", int)
+    return {key: value for key, value in facts.items() if key != HASH}
 
 
 def test_one_trace(told: Told) -> None:
@@ -140,7 +146,7 @@ def test_a_call_that_was_repeated(told: Told) -> None:
     """One event for the repetition, two HTTP attempts, the second one numbered; in the end no error."""
     call, facts = _named(told, "query")[0]
     assert facts == {TYPE: "query", NAME: "Greeting"}
-    assert (call.kind, call.status.code) == (Span.SPAN_KIND_INTERNAL, Status.STATUS_CODE_UNSET)
+    assert (call.kind, call.status.code) == (Span.SPAN_KIND_CLIENT, Status.STATUS_CODE_UNSET)
     assert [event.name for event in call.events] == ["retry"]
     retry = _facts(call.events[0].attributes)
     assert 0 <= retry.pop("wait") <= 0.05
@@ -176,15 +182,18 @@ def test_metrics(told: Told) -> None:
     """Each with its unit, and the values that the program made."""
     ours = {name: metric for name, metric in told.metrics.items() if name.startswith("graphql.")}
     assert {name: metric.unit for name, metric in ours.items()} == {
-        "graphql.client.operation.duration": "s",
+        "graphql.client.request.duration": "s",
         "graphql.client.active_requests": "{request}",
         "graphql.client.retries": "{retry}",
         "graphql.client.retry_delay": "s",
         "graphql.client.subscriptions.active": "{subscription}",
         "graphql.client.subscription.events": "{event}",
         "graphql.client.subscription.reconnects": "{reconnect}",
+        "graphql.client.subscriptions.down": "{subscription}",
+        "graphql.client.pool.in_use": "{connection}",
+        "graphql.client.pool.waiting": "{request}",
     }  # those that counted something
-    points = ours["graphql.client.operation.duration"].histogram.data_points
+    points = ours["graphql.client.request.duration"].histogram.data_points
     assert sorted((_facts(point.attributes)[NAME], point.count) for point in points) == [
         ("Count", 1),
         ("Greeting", 1),
@@ -193,8 +202,15 @@ def test_metrics(told: Told) -> None:
     assert [_facts(point.attributes).get(ERROR) for point in points].count("RequestTimeoutError") == 1
     (retries,) = ours["graphql.client.retries"].sum.data_points
     assert (retries.as_int, _facts(retries.attributes)["reason"]) == (1, "503 Service Unavailable")
+    assert all(point_of[ADDRESS] == "127.0.0.1" for point_of in _labels(ours.values()))
     under_way = [ours[f"graphql.client.{name}"].sum for name in ("active_requests", "subscriptions.active")]
     assert {point.as_int for sums in under_way for point in sums.data_points} == {0}
+
+
+def _labels(found: Iterable[Any]) -> list[dict[str, Any]]:
+    """The attributes of every value of these metrics."""
+    kinds = [getattr(metric, str(metric.WhichOneof("data"))) for metric in found]
+    return [_facts(point.attributes) for kind in kinds for point in kind.data_points]
 
 
 def test_nothing_of_a_document_leaves(told: Told) -> None:
@@ -208,7 +224,7 @@ def _our_metrics() -> list[Metric]:
     """Each of our metrics, as the SDK gives it out."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
-    instruments = Instruments(provider.get_meter("test"))
+    instruments = Instruments(provider.get_meter("test"), Numbers(lambda: (1, 0, 9), lambda: 0), {})
     instruments.active.register("a call", {})
     for instrument in vars(instruments).values():
         measure = getattr(instrument, "record", None) or getattr(instrument, "add", None)
@@ -218,7 +234,8 @@ def _our_metrics() -> list[Metric]:
     provider.shutdown()
     assert data is not None
     found = data.resource_metrics[0].scope_metrics[0].metrics
-    assert len(found) == len([each for each in vars(instruments) if not each.startswith("_")])
+    # One an attribute, and three that are read when they are asked for.
+    assert len(found) == len([each for each in vars(instruments) if not each.startswith("_")]) + 3
     return list(found)
 
 
@@ -264,7 +281,8 @@ def test_dashboard_and_alerts_ask_for_what_exists() -> None:
         labels += [
             name for group in re.findall(r"\bby \(([^)]*)\)", text) for name in re.split(r"[ ,]+", group)
         ]
-        known = {name.replace(".", "_") for name in (TYPE, NAME, ERROR)} | {"reason", "le", "job", "__name__"}
+        known = {name.replace(".", "_") for name in (TYPE, NAME, ERROR, ADDRESS, PORT)}
+        known |= {"reason", "le", "job", "__name__"}
         assert set(labels) <= known
     shown = _asked_for(queries)
     assert [name for name, series in ours.items() if not series & shown] == []
@@ -284,7 +302,7 @@ def test_dashboard_is_whole() -> None:
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) == 23
     variables = {variable["name"] for variable in board["templating"]["list"]}
-    assert variables == {"datasource", "service", "operation"}
+    assert variables == {"datasource", "service", "upstream", "operation"}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - {"__rate_interval", "__all"}
     assert used == variables
 

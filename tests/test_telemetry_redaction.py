@@ -44,14 +44,14 @@ class Answering(GraphQLTransport):
 async def test_names_are_bounded(sdk: Sdk, names: int, traces: bool) -> None:
     """Of any number of names a client tells the first thousand; overlong ones never, and none for none."""
     objects, telemetry = {"transport": Answering()}, {"traces": traces}
-    async with client_of("http://nowhere.test/", objects=objects, telemetry=telemetry) as client:
+    async with client_of("http://127.0.0.1:9/", objects=objects, telemetry=telemetry) as client:
         await client.query("{ hello }")
         await client.query(f"query {'x' * 101} {{ hello }}")
         await client.query(f"query {'y' * 100} {{ hello }}")
         for number in range(names):
             await client.query(f"query Q{number} {{ hello }}")
         await client.query("query Q5 { hello }")
-    found = {dict(each).get(NAME): n for each, n in sdk.metric("operation.duration").items()}
+    found = {dict(each).get(NAME): n for each, n in sdk.metric("request.duration").items()}
     assert len(found) == 1002
     assert (found[None], found["y" * 100], found["Q0"], found["Q998"], found["Q5"]) == (1, 1, 1, 1, 2)
     assert found["_OTHER"] == names - 999 + 1

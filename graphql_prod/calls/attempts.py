@@ -16,7 +16,9 @@ from graphql_prod.documents import operation_name
 from graphql_prod.headers import provided
 from graphql_prod.renewals import FRESH
 from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
+from graphql_prod.runtime import logs
 from graphql_prod.sessions.exchange import Exchange
+from graphql_prod.telemetry.documents import NAME_LIMIT
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from graphql_prod.renewals import CredentialsRefusal
     from graphql_prod.resilience.retry.budget import Budget
     from graphql_prod.sessions.sessions import Sessions
+    from graphql_prod.telemetry.hooks import Hooks
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -58,6 +61,7 @@ class AttemptLoop:
         registry: Registry,
         static_headers: Mapping[str, str],
         url_credentials: bool,
+        hooks: Hooks | None,
     ) -> None:
         self.host = host
         self.retries = 0
@@ -69,6 +73,8 @@ class AttemptLoop:
         self._sender = sender
         self._registry = registry
         self._static_headers = static_headers
+        self._hooks = hooks
+        self._floods = logs.FloodGate()
 
     async def run(
         self,
@@ -118,12 +124,30 @@ class AttemptLoop:
                     if credentials is not None and credentials.renewals.watching:
                         _note_answer(call, credentials, lent)
                     exchange = call.exchange or _exchange(call)
+                    if self._hooks is not None:
+                        self._hooks.tell(
+                            self._hooks.on_attempt,
+                            request,
+                            call.attempts,
+                            exchange.status,
+                            None,
+                            call.elapsed,
+                        )
                     return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
                 attempt = of_answer(response, _exchange(call), call, self.host)
                 if attempt is not None and attempt.error is not None:
                     conceal(attempt.error, self._secrets(request))
             exchange, call.exchange = _exchange(call), None
             call.status = exchange.status
+            if self._hooks is not None:
+                self._hooks.tell(
+                    self._hooks.on_attempt,
+                    request,
+                    call.attempts,
+                    exchange.status,
+                    None if attempt is None else attempt.reason,
+                    call.elapsed,
+                )
             if (
                 credentials is not None
                 and is_unauthenticated(attempt, response, call)
@@ -164,17 +188,18 @@ class AttemptLoop:
             "%s refuses renewed credentials too; for %g s no others are asked for on account of this",
             self.host,
             FRESH,
-            extra={"host": self.host, "kind": refusal.kind},
+            extra=logs.facts(host=self.host, kind=refusal.kind),
         )
         return False
 
     def _log_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
         refusal = attempt or AttemptOutcome(SendStatus.ANSWERED, "error code")
         logger.info(
-            "%s refused the credentials of attempt %d, new ones are asked for",
+            "%s refused the credentials of attempt %d%s, new ones are asked for",
             self.host,
             call.attempts,
-            extra=_facts(self.host, call, refusal) | {"wait": 0.0},
+            _of(call),
+            extra=_facts(self.host, call, refusal, wait=0.0),
         )
 
     async def _authorized(
@@ -236,25 +261,52 @@ class AttemptLoop:
             explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
             if call.span is not None:
                 call.span.refused_by_budget()
-            logger.warning(
-                "retry budget of %s is spent: %s is not tried again",
+            self._floods.warn(
+                ("budget", attempt.reason),
+                id(call),
+                "retry budget of %s is spent: %s%s is not tried again",
                 self.host,
                 attempt.reason,
+                _of(call),
                 extra=_facts(self.host, call, attempt),
             )
+            hooks = self._hooks
+            if hooks is not None:
+                hooks.tell(
+                    hooks.on_rejected,
+                    call.request,
+                    call.attempts,
+                    attempt.status,
+                    "retry budget",
+                    call.elapsed,
+                )
             return None
         return wait
 
     async def _paused(self, call: Call, attempt: AttemptOutcome, wait: float) -> bool:
         call.failed(attempt.error, wait)
-        logger.warning(
-            "%s: attempt %d ended with %s, the next one follows in %.2f s",
+        self._floods.warn(
+            ("retry", attempt.reason),
+            id(call),
+            "%s: attempt %d%s ended with %s, the next one follows in %.2f s",
             self.host,
             call.attempts,
+            _of(call),
             attempt.reason,
             wait,
-            extra=_facts(self.host, call, attempt) | {"wait": wait},
+            extra=_facts(self.host, call, attempt, wait=wait),
         )
+        hooks = self._hooks
+        if hooks is not None:
+            hooks.tell(
+                hooks.on_retry,
+                call.request,
+                call.attempts,
+                attempt.status,
+                attempt.reason,
+                call.elapsed,
+                wait,
+            )
         if await self._registry.pause(wait):
             return True
         explain(attempt, CLOSING, "Not tried again: the client is closing.")
@@ -295,13 +347,24 @@ def _end(attempt: AttemptOutcome) -> StockResponse:
     return attempt.response
 
 
-def _facts(host: str, call: Call, attempt: AttemptOutcome) -> dict[str, Any]:
+def _name_of(call: Call) -> str | None:
     request = call.request
-    return {
-        "host": host,
-        "operation_name": request and (request.operationName or operation_name(request.query)),
-        "attempt": call.attempts,
-        "reason": attempt.reason,
-        "status": attempt.status,
-        "reach": attempt.send_status.value,
-    }
+    return None if request is None else request.operationName or operation_name(request.query)
+
+
+def _of(call: Call) -> str:
+    """The operation's name, for the text of a record; empty where it has none."""
+    name = _name_of(call)
+    return f" of {name[:NAME_LIMIT]}" if name else ""
+
+
+def _facts(host: str, call: Call, attempt: AttemptOutcome, **more: Any) -> dict[str, dict[str, Any]]:
+    return logs.facts(
+        host=host,
+        operation_name=_name_of(call),
+        attempt=call.attempts,
+        reason=attempt.reason,
+        status=attempt.status,
+        reach=attempt.send_status.value,
+        **more,
+    )

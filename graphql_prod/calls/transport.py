@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from graphql_prod.registry import Registry
     from graphql_prod.resilience.retry.budget import Budget
     from graphql_prod.sessions.sessions import Sessions
+    from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("graphql_prod")
@@ -59,6 +60,7 @@ class ProductionTransport(GraphQLTransport):
         telemetry: Telemetry,
         custom: GraphQLTransport | None = None,
         static_headers: Mapping[str, str] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.host = host
         self._url_credentials = has_credentials(endpoint)
@@ -79,7 +81,9 @@ class ProductionTransport(GraphQLTransport):
             registry=registry,
             static_headers=static_headers or {},
             url_credentials=self._url_credentials,
+            hooks=hooks,
         )
+        self._silent_probes = not telemetry.policy.probes
         self._custom_is_the_parents = False
         forks.follow(self)
 
@@ -181,7 +185,11 @@ class ProductionTransport(GraphQLTransport):
         call.subject = subject
         token = None
         # Asked here, so that a call pays nothing while nobody listens.
-        if subject is not None and call.started >= self._telemetry.silent_until:
+        if (
+            subject is not None
+            and call.started >= self._telemetry.silent_until
+            and not (settings.probe and self._silent_probes)
+        ):
             call.span = self._telemetry.call(call, *subject)
         failure: BaseException | None = None
         answer: T | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from graphql_prod.calls.outcomes import reason_of
 from graphql_prod.calls.reasons import what_failed
 from graphql_prod.errors import HTTPStatusError, NoSchemaError
+from graphql_prod.runtime import logs
 
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
@@ -25,7 +26,7 @@ def refused(host: str, error: Exception, refusal: IntrospectionRefusal, status: 
         host,
         reason,
         refusal.value,
-        extra={"host": host, "reason": reason, "status": status},
+        extra=logs.facts(host=host, reason=reason, status=status),
     )
 
 
@@ -43,7 +44,7 @@ def stale(host: str, error: Exception, *, age: float | None, again_in: float | N
         "It is dropped: calls need a new one"
         if again_in is None
         else f"The known one serves; tried again in {again_in:.0f} s",
-        extra={"host": host, "reason": reason, "schema_age": age, "kept": again_in is not None},
+        extra=logs.facts(host=host, reason=reason, schema_age=age, kept=again_in is not None),
     )
 
 
@@ -52,7 +53,7 @@ def known(host: str, schema: GraphQLSchema, *, before: GraphQLSchema | None, cha
 
     :param before: the one that it replaces; None if there was none.
     """
-    facts = {"host": host, "types": len(schema.type_map)}
+    facts = logs.facts(host=host, types=len(schema.type_map))
     if not changed:
         logger.debug("the schema of %s is as before", host, extra=facts)
         return

@@ -12,6 +12,7 @@ from aiographql.client import GraphQLClientValidationException
 from graphql import GraphQLError, GraphQLSyntaxError, Source, parse, validate
 
 from graphql_prod.errors import renewed
+from graphql_prod.runtime import logs
 from graphql_prod.schema.building import fit
 from graphql_prod.schema.worker import Job, ValidationWorker
 
@@ -144,7 +145,7 @@ class ValidationCache:
                 "the schema of %s breaks %d rules for schemas; documents are validated all the same",
                 self._host,
                 flaws,
-                extra={"host": self._host, "flaws": flaws},
+                extra=logs.facts(host=self._host, flaws=flaws),
             )
 
 

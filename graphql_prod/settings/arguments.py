@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.headers import merge
+from graphql_prod.runtime import logs
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.urls import redacted, same_upstream
 
@@ -86,5 +87,5 @@ def _warn_of_another_upstream(config: ProductionConfig, endpoint: object, header
             redacted(endpoint),
             redacted(config.endpoint),
             ", ".join(kept),
-            extra={"endpoint": redacted(endpoint)},
+            extra=logs.facts(endpoint=redacted(endpoint)),
         )

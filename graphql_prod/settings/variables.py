@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import ConfigurationError, Problem
+from graphql_prod.runtime import logs
 from graphql_prod.settings.base import Policy, a_setting_called_schema
 from graphql_prod.settings.files import check_bounds, keys_given_twice, shown
 from graphql_prod.settings.names import (
@@ -233,7 +234,7 @@ class Variables:
             "environment variable" if self.folder is None else "secret's file",
             self.shown_name(name),
             f"; did you mean {self.prefix}{close[0]}?" if close else "",
-            extra={"variable": name},
+            extra=logs.facts(variable=name),
         )
 
     def _respell_operations(self, values: dict[str, Any], known: dict[str, Any]) -> None:

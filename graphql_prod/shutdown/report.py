@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
+from graphql_prod.runtime import logs
 from graphql_prod.shutdown.records import log_safely
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def log(report: ShutdownReport, whose: str = "") -> None:
     """The report as one line, its facts beside it; a warning unless it is clean."""
     facts = {each.name: getattr(report, each.name) for each in fields(report)}
     level = logging.INFO if report.clean else logging.WARNING
-    log_safely(level, "%s%s", whose, report, extra={**facts, "clean": report.clean})
+    log_safely(level, "%s%s", whose, report, extra=logs.facts(**facts, clean=report.clean))
 
 
 class Stopwatch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod.loops import StartedTask, call_on
+from graphql_prod.runtime import logs
 from graphql_prod.shutdown.records import log_safely
 from graphql_prod.shutdown.report import Phase, ShutdownReport, Stopwatch, log
 
@@ -279,4 +280,4 @@ class ShutdownSequence:
 
     def _say(self, text: str, **facts: object) -> None:
         host = self._client.host
-        log_safely(logging.INFO, "shutdown of %s: %s", host, text, extra={"host": host, **facts})
+        log_safely(logging.INFO, "shutdown of %s: %s", host, text, extra=logs.facts(host=host, **facts))

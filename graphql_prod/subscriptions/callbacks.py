@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cafeteria.asyncio.callbacks import Callback, SimpleTriggerCallback
 
 from graphql_prod.registry import ASKING, Asker, asking
+from graphql_prod.runtime import logs
 from graphql_prod.subscriptions.event_queue import add
 from graphql_prod.subscriptions.events import SubscriptionGap
 
@@ -251,7 +252,7 @@ class CallbackRunner:
                 self.name,
                 _name_of(function),
                 took * 1000,
-                extra={"subscription_id": self.name, "seconds": took},
+                extra=logs.facts(subscription_id=self.name, seconds=took),
             )
         return result
 
@@ -275,7 +276,7 @@ class CallbackRunner:
             type(error).__name__,
             "it ends the program" if ends else "the subscription goes on",
             exc_info=error,
-            extra={"subscription_id": self.name},
+            extra=logs.facts(subscription_id=self.name),
         )
 
 
@@ -300,7 +301,7 @@ def log_drop(name: str, gap: SubscriptionGap) -> None:
             "subscription %s: %d events were dropped before their reader took them",
             name,
             gap.dropped,
-            extra={"subscription_id": name, "dropped": gap.dropped},
+            extra=logs.facts(subscription_id=name, dropped=gap.dropped),
         )
 
 

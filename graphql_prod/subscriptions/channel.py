@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from aiographql.client.serializer import GraphQLSerializer
 
+    from graphql_prod.runtime.logs import FloodGate
     from graphql_prod.subscriptions.connector import Connector
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
@@ -43,6 +44,7 @@ class ChannelOwner(Protocol):
     policy: SubscriptionPolicy
     refusals: Refusals
     draining: bool
+    floods: FloodGate
     events: int
     reconnects: int
     dropped: int

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.sessions.transport_options import TransportOptions
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
+    from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.telemetry import Telemetry
 
 
@@ -59,6 +60,7 @@ class SubscriptionContext:
     transport: GraphQLSubscriptionTransport | None
     """The client's own subscription transport, which outlives its subscriptions."""
     auth_error_codes: frozenset[str] = frozenset()
+    hooks: Hooks | None = None
 
     def over_websockets(self, session: GraphQLSession | None) -> bool:
         """Whether a socket is one of the websockets library; a session given for it decides."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionLimitError
 from graphql_prod.loops import call_on
-from graphql_prod.runtime import forks
+from graphql_prod.runtime import forks, logs
 from graphql_prod.subscriptions.channel import Channel
 from graphql_prod.subscriptions.connector import Connector
 from graphql_prod.subscriptions.payload import is_provider
@@ -81,6 +81,7 @@ class ConnectionManager:
         self.limit = limit
         self.changed = changed
         self.draining = False
+        self.floods = logs.FloodGate()
         self.channels: set[Channel] = set()
         self.readers: set[Reader] = set()
         self.events = 0
@@ -104,6 +105,16 @@ class ConnectionManager:
         self.channels, self.readers, self._shared = set(), set(), {}
         self.draining, self.drained, self.cut_off = False, 0, 0
         return kept
+
+    @property
+    def down(self) -> int:
+        """Subscriptions that have lost their connection, and have no other one yet. From any thread."""
+        return sum(
+            subscriber.established
+            for channel in list(self.channels)
+            if channel.connection is None
+            for subscriber in list(channel.subscribers.values())
+        )
 
     @property
     def transport(self) -> GraphQLSubscriptionTransport | None:
@@ -141,7 +152,16 @@ class ConnectionManager:
             if span is not None:
                 span.end(error)
             raise
-        subscriber = Subscriber(channel, key, name, subscribe_request, self.policy, context, control=control)
+        subscriber = Subscriber(
+            channel,
+            key,
+            name,
+            subscribe_request,
+            self.policy,
+            context,
+            control=control,
+            hooks=self.context.hooks,
+        )
         subscriber.span = span
         channel.join(subscriber)
         self._joined = True
@@ -318,7 +338,7 @@ class ConnectionManager:
             "%s refused the credentials (%s); new ones are asked for",
             channel.host,
             evidence,
-            extra={"host": channel.host, "reason": evidence},
+            extra=logs.facts(host=channel.host, reason=evidence),
         )
 
     def ended(self, channel: Channel) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod import clock
+from graphql_prod.runtime import logs
 from graphql_prod.subscriptions.backoff import ReconnectBackoff
 from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.reconnect import ReconnectDecision, should_reconnect
@@ -14,6 +15,7 @@ from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
+    from graphql_prod.runtime.logs import FloodGate
     from graphql_prod.subscriptions.connector import Connector
     from graphql_prod.subscriptions.losses import ConnectionLost
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
@@ -26,6 +28,7 @@ class Reporting(Protocol):
     """Where outages are counted and renewals logged."""
 
     reconnects: int
+    floods: FloodGate
 
     def report_renewal(self, channel: Any, evidence: str) -> None:
         """Log why new credentials are asked for."""
@@ -124,7 +127,7 @@ class Outage:
             gap.down_for,
             gap.attempts,
             len(self._channel.subscribers),
-            extra={"host": self._channel.host, "down_for": gap.down_for, "attempts": gap.attempts},
+            extra=logs.facts(host=self._channel.host, down_for=gap.down_for, attempts=gap.attempts),
         )
         return gap
 
@@ -148,19 +151,21 @@ class Outage:
             self._renew(loss)
         wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
         wait = max(wait, self._backoff.early())
-        logger.warning(
+        self._channel.manager.floods.warn(
+            ("lost", self._channel.host, loss.logged or loss.close_reason),
+            id(self._channel),
             "%s %s (subscriptions: %d), the next attempt follows in %.2f s",
             self._channel.host,
             loss.logged or loss.what,
             len(self._channel.subscribers),
             wait,
-            extra={
-                "host": self._channel.host,
-                "reason": loss.logged or loss.close_reason,
-                "close_code": loss.close_code,
-                "attempt": self._tried,
-                "wait": wait,
-            },
+            extra=logs.facts(
+                host=self._channel.host,
+                reason=loss.logged or loss.close_reason,
+                close_code=loss.close_code,
+                attempt=self._tried,
+                wait=wait,
+            ),
         )
         await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiographql.client.subscription import GraphQLSubscriptionEventType as EventType
 
 from graphql_prod.loops import is_unborn
+from graphql_prod.runtime import logs
 from graphql_prod.subscriptions.callbacks import CallbackRunner
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.moves import cut_off, ended_from_outside
@@ -191,7 +192,7 @@ class StockTransportAdapter:
             subscription.id,
             type(error).__name__,
             "" if code is None else f" (close code {code})",
-            extra={"subscription_id": subscription.id, "close_code": code},
+            extra=logs.facts(subscription_id=subscription.id, close_code=code),
         )
         event = SubscriptionErrorEvent(
             subscription_id=subscription.id,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
+    from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.spans import SubscriptionSpan
 
 
@@ -89,6 +90,7 @@ class Subscriber:
 
     __slots__ = (
         "_again",
+        "_hooks",
         "_last",
         "_moved",
         "_patience",
@@ -124,6 +126,7 @@ class Subscriber:
         context: Context,
         *,
         control: bool,
+        hooks: Hooks | None = None,
     ) -> None:
         self.channel = channel
         self.key = key
@@ -141,6 +144,7 @@ class Subscriber:
         self._patience = policy.ack_timeout
         self.subscribe_request = subscribe_request
         self.context = context
+        self._hooks = hooks
         self._request = subscribe_request.request
         self._resume = subscribe_request.resume
         self._last: str | bytes | None = None
@@ -183,6 +187,16 @@ class Subscriber:
             self.event_queue.put(gap)
             if self.span is not None:
                 self.span.gap(gap)
+            hooks = self._hooks
+            if hooks is not None:
+                hooks.tell(
+                    hooks.on_gap,
+                    self._request,
+                    gap.attempts,
+                    gap.close_code,
+                    gap.close_reason,
+                    gap.down_for,
+                )
         self._again = self.established
         self.answered = False
         self._since = clock.monotonic()

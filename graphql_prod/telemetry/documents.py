@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +44,18 @@ def _operation_of(document: str, name: str | None) -> tuple[str | None, str | No
 
 
 _of_short = lru_cache(maxsize=_REMEMBERED)(_operation_of)
+
+
+def _hash_of(document: str) -> str:
+    return "sha256:" + hashlib.sha256(document.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_of_short_text = lru_cache(maxsize=_REMEMBERED)(_hash_of)
+
+
+def hash_of(document: str) -> str:
+    """What stands for a document where its text is not shown, as the conventions write it."""
+    return _hash_of(document) if len(document) > _SHORT else _of_short_text(document)
 
 
 class _Literals(Visitor):

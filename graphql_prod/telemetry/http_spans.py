@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from opentelemetry import context, propagate
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
+from opentelemetry.instrumentation.aiohttp_client import create_trace_config
 from opentelemetry.metrics import NoOpMeterProvider
 
 from graphql_prod.registry import current_call
 from graphql_prod.urls import redacted
 
 if TYPE_CHECKING:
-    from aiographql.client.transport import GraphQLSession
+    from collections.abc import Mapping
+
     from opentelemetry.trace import Span
 
 logger = logging.getLogger("graphql_prod")
@@ -25,15 +26,25 @@ logger = logging.getLogger("graphql_prod")
 OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 
-def http_trace_config() -> aiohttp.TraceConfig:
+def http_trace_config(server: Mapping[str, str | int]) -> aiohttp.TraceConfig:
     """What makes one span of each attempt.
+
+    :param server: attributes that name the upstream.
 
     No metrics: those of HTTP would count the attempts of traced calls alone, for only these go this way.
     """
     options: dict[str, Any] = {"sem_conv_opt_in_mode": _stability_mode()}
     if "meter_provider" in inspect.signature(create_trace_config).parameters:  # before 0.56b0 it makes none
         options["meter_provider"] = NoOpMeterProvider()
-    config = create_trace_config(url_filter=_without_secrets, request_hook=_count_attempts, **options)
+
+    def describe(span: Span, _: object) -> None:
+        for key, value in server.items():
+            span.set_attribute(key, value)
+        call = current_call()
+        if call is not None and call.attempts > 1:
+            span.set_attribute("http.request.resend_count", call.attempts - 1)
+
+    config = create_trace_config(url_filter=_without_secrets, request_hook=describe, **options)
     begin, reported = list(config.on_request_start), list(config.on_request_exception)
 
     async def carrying(session: Any, ctx: Any, params: aiohttp.TraceRequestStartParams) -> None:
@@ -70,36 +81,12 @@ def _harmless(hook: Any) -> Any:
     return reported
 
 
-def is_instrumented(given: GraphQLSession) -> bool:
-    """Whether a caller's session makes HTTP spans of its own.
-
-    Of a single httpx client that its owner has instrumented nothing public tells.
-    """
-    configs = getattr(given, "trace_configs", None)
-    if configs is not None:
-        return any(_is_contribs(config) for config in configs)
-    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-
-    return bool(HTTPXClientInstrumentor().is_instrumented_by_opentelemetry)
-
-
-def _is_contribs(config: aiohttp.TraceConfig) -> bool:
-    home = AioHttpClientInstrumentor.__module__
-    return any(getattr(reported, "__module__", "") == home for reported in config.on_request_start)
-
-
 def _without_secrets(url: object) -> str:
     text = str(url)
     return redacted(text) if "?" in text else _redacted(text)  # a GET's variables are not to be kept
 
 
 _redacted = lru_cache(maxsize=64)(redacted)
-
-
-def _count_attempts(span: Span, _: object) -> None:
-    call = current_call()
-    if call is not None and call.attempts > 1:
-        span.set_attribute("http.request.resend_count", call.attempts - 1)
 
 
 def _nameless(error: BaseException) -> BaseException:

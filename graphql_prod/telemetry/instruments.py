@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -14,7 +15,7 @@ from graphql_prod.runtime import forks
 from graphql_prod.telemetry.documents import OTHER, CardinalityLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
@@ -30,8 +31,24 @@ DURATION_BUCKETS = (
 )
 
 
-Attributes = dict[str, str]
-Series = tuple[tuple[str, str], ...]
+Attributes = dict[str, str | int]
+Series = tuple[tuple[str, str | int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What is asked for when metrics are collected.
+
+    :ivar pool: connections in use, calls that wait for one, and the limit; None for a caller's session.
+    :ivar subscriptions_down: subscriptions that have lost their connection.
+    """
+
+    pool: Callable[[], tuple[int, int, int]] | None
+    subscriptions_down: Callable[[], int]
+
+
+def _part(pool: Callable[[], tuple[int, int, int]], which: int) -> int:
+    return pool()[which]
 
 
 class UnderWay:
@@ -90,13 +107,72 @@ def _observe(clients: _Clients, _: CallbackOptions) -> Iterator[Observation]:
     return (Observation(calls, dict(series)) for series, calls in total.items())
 
 
+class Gauge:
+    """A number of a client that is asked for when metrics are collected; from any thread."""
+
+    def __init__(self, read: Callable[[], int], attributes: Attributes) -> None:
+        self.read = read
+        self.series: Series = tuple(attributes.items())
+
+
+_Gauges = WeakValueDictionary[int, Gauge]
+_gauges: WeakKeyDictionary[Meter, dict[str, _Gauges]] = WeakKeyDictionary()
+
+
+def _gauge(
+    meter: Meter, name: str, unit: str, description: str, read: Callable[[], int], attributes: Attributes
+) -> Gauge:
+    """What observes a client's number for as long as it is kept."""
+    mine = Gauge(read, attributes)
+    known = _gauges.setdefault(meter, {})
+    if name not in known:
+        known[name] = _Gauges()
+        meter.create_observable_up_down_counter(
+            name, callbacks=[partial(_read_all, known[name])], unit=unit, description=description
+        )
+    known[name][id(mine)] = mine
+    return mine
+
+
+def _read_all(gauges: _Gauges, _: CallbackOptions) -> Iterator[Observation]:
+    total: Counter[Series] = Counter()
+    for each in gauges.valuerefs():
+        if (gauge := each()) is not None:
+            total[gauge.series] += gauge.read()
+    return (Observation(number, dict(series)) for series, number in total.items())
+
+
 class Instruments:
     """One set a client; instruments of the same name share their series in the SDK."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, numbers: Numbers, server: Attributes) -> None:
         self._codes = CardinalityLimiter(CODES)
+        observed = [
+            (
+                "graphql.client.subscriptions.down",
+                "{subscription}",
+                "Subscriptions that have lost their connection and have no other one yet.",
+                numbers.subscriptions_down,
+            )
+        ]
+        if numbers.pool is not None:
+            observed += [
+                (
+                    "graphql.client.pool.in_use",
+                    "{connection}",
+                    "Connections of the pool that calls hold.",
+                    partial(_part, numbers.pool, 0),
+                ),
+                (
+                    "graphql.client.pool.waiting",
+                    "{request}",
+                    "Calls that wait for a connection of the pool.",
+                    partial(_part, numbers.pool, 1),
+                ),
+            ]
+        self._observed = [_gauge(meter, *each, server) for each in observed]
         self.duration = meter.create_histogram(
-            "graphql.client.operation.duration",
+            "graphql.client.request.duration",
             unit="s",
             description="Calls, from the first attempt to the end, waits included; failed ones too.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
@@ -136,6 +212,23 @@ class Instruments:
         )
         self.schema_refreshes = meter.create_counter(
             "graphql.client.schema.refreshes", unit="{refresh}", description="Introspections."
+        )
+
+        self.throttled = meter.create_counter(
+            "graphql.client.throttled",
+            unit="{call}",
+            description="Answers that said slow down, and calls held back before they were sent.",
+        )
+        self.throttle_delay = meter.create_histogram(
+            "graphql.client.throttle.delay",
+            unit="s",
+            description="How long calls were held back.",
+            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+        )
+        self.admission_rejections = meter.create_counter(
+            "graphql.client.admission.rejections",
+            unit="{call}",
+            description="Calls and retries that admission control did not send.",
         )
 
     def code(self, code: str) -> str:

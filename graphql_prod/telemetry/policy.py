@@ -19,6 +19,8 @@ class TelemetryPolicy(Policy):
         as it is, secrets in its literals included.
     :param operation_name_in_span: True names spans ``query GetUser`` and not ``query``; for programs whose
         operations are few.
+    :param probes: True makes spans and metrics of the queries of ``ready()`` too. By default probes make no
+        trace and count in no metric: they would be most of what a quiet service tells.
     """
 
     traces: bool = True
@@ -26,3 +28,4 @@ class TelemetryPolicy(Policy):
     http_spans: bool = True
     document: Document = "off"
     operation_name_in_span: bool = False
+    probes: bool = False

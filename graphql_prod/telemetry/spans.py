@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol
 
@@ -27,12 +28,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("graphql_prod")
 Reported = ParamSpec("Reported")
 
-TYPE, NAME, DOCUMENT, ERROR = (
+TYPE, NAME, DOCUMENT, HASH, ERROR = (
     "graphql.operation.type",
     "graphql.operation.name",
     "graphql.document",
+    "graphql.document.hash",
     "error.type",
 )
+ADDRESS, PORT = "server.address", "server.port"
+
+ERROR_EVENT, ERROR_COUNT, ERROR_CODE, ERROR_PATH = (
+    "graphql.error",
+    "graphql.error.count",
+    "graphql.error.code",
+    "graphql.error.path",
+)
+SHOWN_ERRORS = 10
+"""Errors of an answer that become events: the conventions' figure."""
+SHOWN_PATH = 32
+"""Segments of an error's path that are shown."""
 
 GRAPHQL_ERROR = "GraphQLError"
 """The server answered, with errors; the first of them carries no code."""
@@ -42,6 +56,8 @@ CODE_LIMIT = 64
 FAILED = "telemetry has failed in the program's SDK; calls and subscriptions are not affected"
 
 _STATUSES = frozenset(map(int, HTTPStatus))
+
+_is_name = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,99}").fullmatch
 
 
 class WatchedCall(Protocol):
@@ -161,6 +177,28 @@ class OperationSpan:
             instruments.retry_delay.record(wait, attributes)
 
     @harmless
+    def throttled(self, reason: str, wait: float | None) -> None:
+        """The upstream, or a limit of our own, holds the call back.
+
+        :param wait: seconds; None where the call is not repeated.
+        """
+        if self._span is not None:
+            known: dict[str, Any] = {"attempt": self._call.attempts, "reason": reason}
+            self._span.add_event("throttled", known if wait is None else {**known, "wait": wait})
+        instruments = self._instruments
+        if instruments is not None:
+            attributes = {**self._attributes, "reason": reason}
+            instruments.throttled.add(1, attributes)
+            if wait is not None:
+                instruments.throttle_delay.record(wait, attributes)
+
+    @harmless
+    def not_admitted(self) -> None:
+        """The call, or its next attempt, is not sent."""
+        if self._instruments is not None:
+            self._instruments.admission_rejections.add(1, self._attributes)
+
+    @harmless
     def refused_by_budget(self) -> None:
         """A retry was due, and the budget had none left."""
         if self._instruments is not None:
@@ -169,14 +207,14 @@ class OperationSpan:
     def end(self, error: BaseException | None, answer: object) -> None:
         """The call has ended."""
         try:
-            self._report(error_type(error, answer))
+            self._report(error_type(error, answer), errors_of(error, answer))
         except Exception:
             logger.exception("the end of a call could not be told to telemetry")
         finally:
             if self._token is not None:
                 context.detach(self._token)
 
-    def _report(self, kind: ErrorType | None) -> None:
+    def _report(self, kind: ErrorType | None, errors: list[Any]) -> None:
         instruments = self._instruments
         if instruments is not None:
             instruments.active.unregister(self, self._attributes)
@@ -185,18 +223,19 @@ class OperationSpan:
                 attributes = {**attributes, ERROR: metric_word(instruments, kind)}
             instruments.duration.record(self._call.elapsed, attributes)
         if self._span is not None:
-            _end_span(self._span, kind)
+            _end_span(self._span, kind, errors)
 
 
 class SubscriptionSpan:
     """The span of one subscription, from subscribing to its end, and what metrics say of it."""
 
-    __slots__ = ("_attributes", "_instruments", "_refused", "_span", "context")
+    __slots__ = ("_attributes", "_errors", "_instruments", "_refused", "_span", "context")
 
     def __init__(self, instruments: Instruments | None, attributes: Attributes, span: Span | None) -> None:
         self._instruments = instruments
         self._attributes = attributes
         self._refused: ErrorType | None = None
+        self._errors: list[Any] = []
         self._span = span
         current = context.get_current()
         self.context = current if self._span is None else trace.set_span_in_context(self._span, current)
@@ -244,12 +283,14 @@ class SubscriptionSpan:
     def refused(self, errors: object) -> None:
         """The server ends it with errors."""
         self._refused = of_errors(errors)
+        self._errors = errors if isinstance(errors, list) else []
 
     def end(self, error: BaseException | None) -> None:
         """The subscription has ended."""
         try:
             if self._span is not None:
-                _end_span(self._span, self._refused or error_type(error, None))
+                errors = self._errors or errors_of(error, None)
+                _end_span(self._span, self._refused or error_type(error, None), errors)
         except Exception:
             logger.exception("the end of a subscription could not be told to telemetry")
         self._uncount()
@@ -285,12 +326,44 @@ def _is_recording(span: Span) -> bool:
         return False
 
 
-def _end_span(span: Span, kind: ErrorType | None) -> None:
+def _end_span(span: Span, kind: ErrorType | None, errors: list[Any]) -> None:
     # The type only: texts of errors may quote what a server or a user wrote.
     if kind is not None and span.is_recording():
+        if errors:
+            _tell_errors(span, errors)
         span.set_attribute(ERROR, kind.word if kind.fixed else quoted(kind.word, CODE_LIMIT))
         span.set_status(Status(StatusCode.ERROR))
     span.end()
+
+
+def _tell_errors(span: Span, errors: list[Any]) -> None:
+    """The first errors of an answer: their codes and paths. Their messages may quote variables."""
+    span.set_attribute(ERROR_COUNT, len(errors))
+    for error in errors[:SHOWN_ERRORS]:
+        known: dict[str, Any] = {}
+        code = _code([error])
+        if code is not None:
+            known[ERROR_CODE] = quoted(code, CODE_LIMIT)
+        path = error.get("path") if isinstance(error, dict) else None
+        if isinstance(path, list):
+            known[ERROR_PATH] = [_segment(each) for each in path[:SHOWN_PATH]]
+        span.add_event(ERROR_EVENT, known)
+
+
+def _segment(part: object) -> str:
+    """A part of an error's path: a name of the document, or an index; a server can write anything."""
+    if isinstance(part, int) and not isinstance(part, bool):
+        return str(part) if -(10**9) < part < 10**9 else OTHER
+    return part if isinstance(part, str) and _is_name(part) else OTHER
+
+
+def errors_of(error: BaseException | None, answer: Any) -> list[Any]:
+    """The errors of the answer that ended a call, returned or raised; none where there is no such answer."""
+    if error is not None:
+        answer = error.response if isinstance(error, GraphQLRequestException) else None
+    json = getattr(answer, "json", None)
+    errors = json.get("errors") if isinstance(json, dict) else None
+    return errors if isinstance(errors, list) else []
 
 
 class ErrorType(NamedTuple):

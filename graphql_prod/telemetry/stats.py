@@ -26,6 +26,7 @@ class ClientStats:
     :ivar state: ``"open" "draining" "closing" "closed"``.
     :ivar in_flight: calls under way.
     :ivar subscriptions: subscriptions that are active or connecting.
+    :ivar subscriptions_down: those of them that have lost their connection, and have no other one yet.
     :ivar sockets: WebSockets held for them, those that are just being opened or closed among them.
     :ivar events: events that came for subscriptions, since the client was made.
     :ivar reconnects: connections of subscriptions that were lost and are back, since the client was made.
@@ -41,6 +42,7 @@ class ClientStats:
     state: str
     in_flight: int
     subscriptions: int
+    subscriptions_down: int
     sockets: int
     events: int
     reconnects: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,12 +11,15 @@ from opentelemetry.trace import SpanKind
 
 from graphql_prod import clock
 from graphql_prod._version import __version__
-from graphql_prod.telemetry.documents import CardinalityLimiter, operation_of, sanitized
-from graphql_prod.telemetry.instruments import Attributes, Instruments
+from graphql_prod.telemetry.documents import CardinalityLimiter, hash_of, operation_of, sanitized
+from graphql_prod.telemetry.instruments import Attributes, Instruments, Numbers
 from graphql_prod.telemetry.spans import (
+    ADDRESS,
     DOCUMENT,
     ERROR,
+    HASH,
     NAME,
+    PORT,
     TYPE,
     OperationSpan,
     SubscriptionSpan,
@@ -25,10 +29,9 @@ from graphql_prod.telemetry.spans import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aiographql.client import GraphQLRequest
-    from aiographql.client.transport import GraphQLSession
     from opentelemetry.trace import Span, Tracer
 
     from graphql_prod.telemetry.policy import TelemetryPolicy
@@ -59,12 +62,22 @@ class Telemetry:
     :ivar silent_until: before that, on the clock in use, there is nobody to ask about a call.
     """
 
-    def __init__(self, policy: TelemetryPolicy, sessions: TracedSessions, *, owned: bool) -> None:
+    def __init__(
+        self,
+        policy: TelemetryPolicy,
+        sessions: TracedSessions,
+        server: tuple[str, int],
+        numbers: Numbers,
+        *,
+        owned: bool,
+    ) -> None:
         self.policy = policy
+        self.server: Attributes = {ADDRESS: server[0], PORT: server[1]}
         self.tracer: Tracer | None = None
         self.instruments: Instruments | None = None
         self._sessions = sessions
         self._owned = owned
+        self._numbers = numbers
         self._names = CardinalityLimiter()
         self._look_at = float("-inf") if policy.traces or policy.metrics else float("inf")
         self.silent_until = self._look_at
@@ -78,19 +91,16 @@ class Telemetry:
         call: WatchedCall,
         request: GraphQLRequest | None,
         operation: str | None,
-        session: GraphQLSession | None,
+        _: object,
     ) -> OperationSpan | None:
-        """Begin to watch a call; None while nobody listens.
-
-        :param session: one that a caller gave for this call alone.
-        """
+        """Begin to watch a call; None while nobody listens."""
         if call.started >= self._look_at:
             self._look(call.started)
         if self._enabled is None or not self._enabled():
             return None
         try:
             attributes = self.described(request, operation)
-            span = self.start_span(attributes, request, self.kind_over(session))
+            span = self.start_span(attributes, request)
             return OperationSpan(call, self.instruments, attributes, span)
         except Exception:  # noqa: BLE001 -- a span processor of the program's may raise anything
             self._give_up()
@@ -105,7 +115,7 @@ class Telemetry:
             return None
         try:
             attributes = {TYPE: "subscription", **self.described(request, None)}
-            span = self.start_span(attributes, request, SpanKind.CLIENT)
+            span = self.start_span(attributes, request)
             return SubscriptionSpan(self.instruments, attributes, span)
         except Exception:  # noqa: BLE001 -- a span processor of the program's may raise anything
             self._give_up()
@@ -116,38 +126,44 @@ class Telemetry:
         """The schema was asked for."""
         if self.instruments is not None and self._enabled is not None and self._enabled():
             kind = error_type(error, None)
-            attributes = {} if kind is None else {ERROR: metric_word(self.instruments, kind)}
+            attributes = self.server
+            if kind is not None:
+                attributes = {**attributes, ERROR: metric_word(self.instruments, kind)}
             self.instruments.schema_refreshes.add(1, attributes)
 
-    def kind_over(self, session: GraphQLSession | None) -> SpanKind:
-        """The kind of a call's span: INTERNAL where HTTP spans lie below it."""
-        if session is None and self._owned:
-            return SpanKind.INTERNAL if self.policy.http_spans else SpanKind.CLIENT
-        from graphql_prod.telemetry.http_spans import is_instrumented
+    @contextlib.contextmanager
+    def of_probes(self) -> Iterator[None]:
+        """What is sent inside belongs to a probe: unless probes are watched, nobody makes a span of it."""
+        if self.policy.probes or self._enabled is None:
+            yield
+            return
+        from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 
-        given = session or self._sessions.given
-        return SpanKind.INTERNAL if given is not None and is_instrumented(given) else SpanKind.CLIENT
+        with suppress_http_instrumentation():
+            yield
 
     def described(self, request: GraphQLRequest | None, operation: str | None) -> Attributes:
         """Type and name of an operation, for metrics and for spans."""
+        attributes = self.server.copy()
         if request is None:
-            return {}
+            return attributes
         kind, name = operation_of(request.query, operation or request.operationName)
-        attributes = {} if kind is None else {TYPE: kind}
+        if kind is not None:
+            attributes[TYPE] = kind
         if name is not None:
             attributes[NAME] = self._names.bounded(name)
         return attributes
 
-    def start_span(
-        self, attributes: Attributes, request: GraphQLRequest | None, kind: SpanKind
-    ) -> Span | None:
+    def start_span(self, attributes: Attributes, request: GraphQLRequest | None) -> Span | None:
         """A span of its own; the caller's is its parent."""
         if self.tracer is None:
             return None
-        name = attributes.get(TYPE, "GraphQL Operation")
+        name = str(attributes.get(TYPE, "GraphQL Operation"))
         if self.policy.operation_name_in_span and NAME in attributes:
             name = f"{name} {attributes[NAME]}"
-        span = self.tracer.start_span(name, kind=kind, attributes=attributes)
+        if request is not None and request.query:
+            attributes = {**attributes, HASH: hash_of(request.query)}
+        span = self.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         if request is not None and self.policy.document != "off" and span.is_recording():
             text = request.query if self.policy.document == "full" else sanitized(request.query)
             if text:
@@ -176,7 +192,8 @@ class Telemetry:
             self.tracer = None if isinstance(tracer, trace.NoOpTracer) else tracer
         if self.instruments is None and self.policy.metrics and _is_real(metrics.get_meter_provider()):
             meter = metrics.get_meter(SCOPE, __version__)
-            self.instruments = None if isinstance(meter, metrics.NoOpMeter) else Instruments(meter)
+            if not isinstance(meter, metrics.NoOpMeter):
+                self.instruments = Instruments(meter, self._numbers, self.server)
         traces = self.tracer is not None or not self.policy.traces
         if traces and (self.instruments is not None or not self.policy.metrics):
             self._look_at = float("inf")
@@ -192,7 +209,7 @@ class Telemetry:
         if self.tracer is not None and self.policy.http_spans and self._owned:
             from graphql_prod.telemetry.http_spans import http_trace_config
 
-            self._sessions.observe(http_trace_config())
+            self._sessions.observe(http_trace_config(self.server))
 
 
 def _is_real(provider: object) -> bool:

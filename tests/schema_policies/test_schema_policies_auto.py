@@ -15,6 +15,7 @@ from aiographql.client import (
     GraphQLResponse,
     GraphQLTransport,
 )
+from logged import facts_of
 from schema_policies_of import OFF, URL, config_of
 from schema_world import (
     ADD,
@@ -148,7 +149,7 @@ class TestAuto:
         (record,) = warnings_of(caplog)
         assert f"127.0.0.1:{server.port}" in record.getMessage()
         assert SECRET not in said(caplog)
-        reason = record.__dict__["reason"]
+        reason = facts_of(record)["reason"]
         untaken = refusal in ("an empty schema", "a schema that cannot be built")
         why = "what came is not taken" if untaken else "introspection is off"
         assert f"({reason}; {why})" in record.getMessage()

@@ -35,7 +35,7 @@ def answer(content: dict[str, Any], status: int = 200) -> Answer:
 
 def types_of(sdk: Sdk) -> set[str]:
     """The error types in metrics."""
-    return {dict(each).get("error.type", "") for each in sdk.metric("operation.duration")}
+    return {dict(each).get("error.type", "") for each in sdk.metric("request.duration")}
 
 
 @pytest.mark.parametrize(
