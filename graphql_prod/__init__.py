@@ -15,6 +15,7 @@ from graphql_prod.errors import (
     RequestTimeoutError,
     SubscriptionClosedError,
     SubscriptionLimitError,
+    ThrottledError,
     TransportError,
 )
 from graphql_prod.header_files import headers_from_files
@@ -31,7 +32,10 @@ from graphql_prod.subscriptions.events import SubscriptionErrorEvent, Subscripti
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.hooks import ClientHooks, HookRecord
 from graphql_prod.telemetry.policy import TelemetryPolicy
-from graphql_prod.telemetry.stats import ClientStats, PoolStats
+from graphql_prod.telemetry.stats import ClientStats, PoolStats, ThrottleStats
+from graphql_prod.throttling.policy import ThrottlingPolicy
+from graphql_prod.throttling.quotas import Quota
+from graphql_prod.throttling.recognition import Throttle
 
 __all__ = [
     "BATCH",
@@ -57,6 +61,7 @@ __all__ = [
     "Problem",
     "ProductionClient",
     "ProductionConfig",
+    "Quota",
     "Readiness",
     "RequestTimeoutError",
     "RetryBudget",
@@ -71,6 +76,10 @@ __all__ = [
     "SubscriptionLimitError",
     "SubscriptionPolicy",
     "TelemetryPolicy",
+    "Throttle",
+    "ThrottleStats",
+    "ThrottledError",
+    "ThrottlingPolicy",
     "TimeoutPolicy",
     "TransportError",
     "__version__",

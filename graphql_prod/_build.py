@@ -26,8 +26,9 @@ from graphql_prod.subscriptions.context import SubscriptionContext
 from graphql_prod.subscriptions.manager import ConnectionManager
 from graphql_prod.telemetry.hooks import hooks_of
 from graphql_prod.telemetry.instruments import Numbers
-from graphql_prod.telemetry.stats import ClientStats, PoolStats
+from graphql_prod.telemetry.stats import ClientStats, PoolStats, ThrottleStats
 from graphql_prod.telemetry.telemetry import Telemetry
+from graphql_prod.throttling.throttling import Throttling, throttling_of
 from graphql_prod.urls import has_credentials, host_of, http_url, server_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from graphql_prod.credentials import HeadersProvider
     from graphql_prod.resilience.retry.policy import Retry
     from graphql_prod.resilience.timeouts import TimeoutPolicy
+    from graphql_prod.throttling.recognition import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Given:
     schema: graphql.GraphQLSchema | None
     headers_provider: HeadersProvider | None
     hooks: object = None
+    throttle_reader: Reader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Composition:
     telemetry: Telemetry
     schemas: Schemas
     probe: Probe
+    throttling: Throttling | None
     serializer: GraphQLSerializer
     codec: GraphQLCodec | None
     method: str
@@ -123,7 +127,14 @@ class Composition:
             budget_rejections=0 if budget is None else budget.rejections,
             pool=PoolStats(*self.sessions.usage()),
             schema_age=self.schemas.age,
+            throttle=self._throttle_stats(),
         )
+
+    def _throttle_stats(self) -> ThrottleStats | None:
+        known = self.throttling
+        if known is None:
+            return None
+        return ThrottleStats(known.refused, known.waiting, known.blocked_for, known.identities)
 
 
 def build(
@@ -152,6 +163,7 @@ def build(
     hooks = hooks_of(given.hooks, host)
     owned = given.session is None and given.transport is None
     numbers = Numbers(sessions.usage if owned else None, lambda: connections.down)
+    throttling = throttling_of(config.throttling, given.throttle_reader, registry)
     telemetry = Telemetry(config.telemetry, sessions, server_of(url), numbers, owned=owned)
     transport = ProductionTransport(
         host=host,
@@ -165,6 +177,7 @@ def build(
         custom=given.transport,
         static_headers=headers,
         hooks=hooks,
+        throttling=throttling,
     )
     schemas = Schemas(
         config.schema,
@@ -189,7 +202,8 @@ def build(
     connections = ConnectionManager(
         context, config.subscriptions, config.pool.subscriptions, registry.look_again
     )
-    probe = Probe(config.health, registry, methods.ask)
+    held = None if throttling is None else lambda: throttling.blocked_for > 0
+    probe = Probe(config.health, registry, methods.ask, held)
 
     async def release() -> None:
         """Close what calls and subscriptions went over."""
@@ -220,6 +234,7 @@ def build(
         telemetry=telemetry,
         schemas=schemas,
         probe=probe,
+        throttling=throttling,
         serializer=serializer,
         codec=given.codec,
         method=config.method or "post",

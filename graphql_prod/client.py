@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.payload import PayloadProvider
     from graphql_prod.telemetry.hooks import Watcher
     from graphql_prod.telemetry.stats import ClientStats
+    from graphql_prod.throttling.recognition import Reader
 
 T = TypeVar("T")
 
@@ -94,6 +95,8 @@ class ProductionClient(GraphQLClient):
         flight at a time, and once more, with ``refresh=True`` if it takes that, when the server refuses them.
     :param hooks: one or several objects with any of the methods of :class:`ClientHooks`, which are told of
         attempts, retries and what holds calls back. None: nobody is told, at no cost.
+    :param throttle_reader: ``(status, headers, json) -> Throttle | None``, asked before our own rules what an
+        answer says of quotas; a plain function. One that fails is logged once, and ignored for that answer.
     :raises ConfigurationError: something cannot work: a wrong endpoint, an unknown backend, a transport and
         a session that contradict each other.
     """
@@ -118,6 +121,7 @@ class ProductionClient(GraphQLClient):
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
         hooks: Watcher | Iterable[Watcher] | None = None,
+        throttle_reader: Reader | None = None,
     ) -> None:
         beneath = getattr(config, "retry", None)
         config = effective(config, endpoint, headers, method, backend, validate, schema_ttl, timeout, retry)
@@ -126,7 +130,15 @@ class ProductionClient(GraphQLClient):
             config,
             beneath,
             Given(
-                session, transport, subscription_transport, serializer, codec, schema, headers_provider, hooks
+                session,
+                transport,
+                subscription_transport,
+                serializer,
+                codec,
+                schema,
+                headers_provider,
+                hooks,
+                throttle_reader,
             ),
             Methods(
                 introspect=lambda headers, credentials: self._with(credentials).introspect(headers=headers),
@@ -172,6 +184,7 @@ class ProductionClient(GraphQLClient):
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
         hooks: Watcher | Iterable[Watcher] | None = None,
+        throttle_reader: Reader | None = None,
         **own: Never,
     ) -> Self:
         """A client made of settings, from the environment and from what is given.
@@ -207,6 +220,7 @@ class ProductionClient(GraphQLClient):
             "retry": retry,
             "headers_provider": headers_provider,
             "hooks": hooks,
+            "throttle_reader": throttle_reader,
         }
         # What is not given is left out: a subclass need not take all of it.
         given = {name: value for name, value in given.items() if value is not None}

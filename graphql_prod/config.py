@@ -21,6 +21,7 @@ from graphql_prod.settings.base import Listed, Number, Policy, a_setting_called_
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
+from graphql_prod.throttling.policy import ThrottlingPolicy, throttling_policy
 from graphql_prod.urls import checked_url, has_credentials, http_url, redacted
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class ProductionConfig(_SchemaSetting):
     :param shutdown: a :class:`ShutdownPolicy`.
     :param health: a :class:`HealthPolicy`.
     :param telemetry: a :class:`TelemetryPolicy`.
+    :param throttling: a :class:`ThrottlingPolicy`, or the name of a preset (``github``, ``shopify``,
+        ``linear``, ``monday``, ``hasura``, ``appsync``) or of a mode.
     :param tls: a :class:`TlsPolicy`, for our own sessions.
     :param proxy: ``http(s)://[user:password@]host:port``, for our own sessions; None means none.
     :param trust_env: whether our own sessions look at ``HTTP_PROXY``, ``NO_PROXY`` and ``.netrc``.
@@ -92,6 +95,9 @@ class ProductionConfig(_SchemaSetting):
     shutdown: ShutdownPolicy = Field(default_factory=ShutdownPolicy)
     health: HealthPolicy = Field(default_factory=HealthPolicy)
     telemetry: TelemetryPolicy = Field(default_factory=TelemetryPolicy)
+    throttling: Annotated[ThrottlingPolicy, BeforeValidator(throttling_policy)] = Field(
+        default_factory=ThrottlingPolicy
+    )
     tls: TlsPolicy = Field(default_factory=TlsPolicy)
     proxy: str | None = None
     trust_env: bool = False
@@ -117,6 +123,7 @@ class ProductionConfig(_SchemaSetting):
             shutdown: ShutdownPolicy | Mapping[str, Any] = ...,
             health: HealthPolicy | Mapping[str, Any] = ...,
             telemetry: TelemetryPolicy | Mapping[str, Any] = ...,
+            throttling: ThrottlingPolicy | str | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,
             trust_env: bool = False,

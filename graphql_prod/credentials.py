@@ -133,7 +133,7 @@ class Credentials:
             raise ConfigurationError(
                 f"headers_provider must be a callable that returns headers, not {type(provider).__name__}"
             )
-        self._provider = provider
+        self.provider = provider
         self._renew = renewing(provider)
         self._flight: _Flight | None = None
         self._refused: list[int] = []
@@ -232,7 +232,7 @@ class Credentials:
 
     def _ask(self, arguments: dict[str, Any]) -> Headers | Awaitable[Headers]:
         try:
-            return self._provider(**arguments)
+            return self.provider(**arguments)
         except Exception as error:
             raise self._failed(error) from error
         except asyncio.CancelledError as error:

@@ -165,6 +165,20 @@ class NoSchemaError(CallError, GraphQLIntrospectionException):
     refused: str | None = None
 
 
+class ThrottledError(CallError):
+    """Nothing was sent: throttling holds calls back, and this one's turn would not come in time.
+
+    A call that the *server* refused is another matter: its answer is returned, or raised as
+    :class:`HTTPStatusError`, with ``retry_after``.
+
+    :ivar retry_after: seconds until its turn would come, as far as can be told.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ClientClosedError(CallError):
     """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
 

@@ -185,11 +185,15 @@ class Registry:
             self.calls.remove(call)
             self._ending.unregistered(call)
 
-    async def pause(self, seconds: float) -> bool:
-        """Wait; False if nobody has the time for that any more. Safe to cancel."""
+    async def pause(self, seconds: float, waiter: asyncio.Future[None] | None = None) -> bool:
+        """Wait; False if nobody has the time for that any more. Safe to cancel.
+
+        :param waiter: one that somebody may end sooner; None: nobody.
+        """
         if self._impatient:
             return False
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if waiter is None:
+            waiter = asyncio.get_running_loop().create_future()
         handle = clock.wake(waiter, seconds)
         self._pauses.add(waiter)
         try:

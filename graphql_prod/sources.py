@@ -14,7 +14,7 @@ from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.runtime import logs
 from graphql_prod.settings.base import Policy
 from graphql_prod.settings.files import check_bounds, read_file, shown
-from graphql_prod.settings.names import is_timeout, preset_of, spelt
+from graphql_prod.settings.names import may_name_a_preset, preset_of, spelt
 from graphql_prod.settings.variables import PREFIX, Key, Variables, checked_prefix
 from graphql_prod.urls import redacted, same_upstream
 
@@ -171,7 +171,7 @@ class _Tree:
                 value = _named(value)
             if isinstance(value, Mapping):
                 below = under.get(key)
-                if is_timeout(here) and isinstance(below, str):
+                if may_name_a_preset(here) and isinstance(below, str):
                     continue  # no preset is called so: that is told, whatever lies over it
                 if not isinstance(below, dict):
                     below = under[key] = {}

@@ -21,8 +21,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Metric, Sum
 
 from graphql_prod import __version__
+from graphql_prod.telemetry.error_types import ADDRESS, ERROR, HASH, NAME, PORT, TYPE
 from graphql_prod.telemetry.instruments import Instruments, Numbers
-from graphql_prod.telemetry.spans import ADDRESS, ERROR, HASH, NAME, PORT, TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

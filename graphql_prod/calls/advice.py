@@ -50,6 +50,12 @@ def explain(attempt: AttemptOutcome, why: str | None, note: str | None = None) -
         error.add_note(note)
 
 
+def corrected(error: Exception | None, said: str, true: str) -> None:
+    """Let the error say something else of a mutation than it did."""
+    if isinstance(error, CallError) and len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (error.args[0].replace(said, true),)
+
+
 def used_up(backoff: Backoff) -> str | None:
     """What to say when no further attempt is due; None for who asked for one attempt only."""
     if backoff.narrows:
@@ -62,6 +68,11 @@ def no_room(total: float | None) -> str:
     """What to say when the next wait is longer than the time that is left."""
     limit = "timeout.total" if total is None else f"timeout.total ({total:g} s)"
     return f"What is left of {limit} is too short to try again."
+
+
+def too_long(most: float) -> str:
+    """What to say when the server asks to wait longer than a call may."""
+    return f"The server asks to wait longer than throttling.max_wait ({most:g} s)."
 
 
 BUDGET_SPENT = "The retry budget (retry.budget) leaves no further attempt."

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphql_prod.calls.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
 from graphql_prod.calls.call import Call, current
+from graphql_prod.calls.holding import Holding
 from graphql_prod.calls.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
+from graphql_prod.calls.records import facts_of, named
 from graphql_prod.calls.response import GraphQLResponse, answered
 from graphql_prod.calls.unwritable import unwritable
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
-from graphql_prod.documents import operation_name
+from graphql_prod.errors import ClientClosedError, ThrottledError
 from graphql_prod.headers import provided
 from graphql_prod.renewals import FRESH
 from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
 from graphql_prod.runtime import logs
 from graphql_prod.sessions.exchange import Exchange
-from graphql_prod.telemetry.documents import NAME_LIMIT
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from graphql_prod.resilience.retry.budget import Budget
     from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.telemetry.hooks import Hooks
+    from graphql_prod.throttling.throttling import Throttling
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class AttemptLoop:
         static_headers: Mapping[str, str],
         url_credentials: bool,
         hooks: Hooks | None,
+        throttling: Throttling | None,
     ) -> None:
         self.host = host
         self.retries = 0
@@ -75,6 +78,9 @@ class AttemptLoop:
         self._static_headers = static_headers
         self._hooks = hooks
         self._floods = logs.FloodGate()
+        self._holding = (
+            None if throttling is None else Holding(throttling, registry, static_headers, hooks, self._floods)
+        )
 
     async def run(
         self,
@@ -90,13 +96,21 @@ class AttemptLoop:
         """
         state: tenacity.RetryCallState | None = None
         credentials, bare, refused = call.settings.credentials, request, None
+        holding, refusals = self._holding, 0
+        attempt: AttemptOutcome | None = None
+        response: StockResponse | None = None
         while True:
+            if holding is not None and holding.paces:
+                try:
+                    await holding.turn(call, bare, credentials, refused=refusals > 0)
+                except (ThrottledError, ClientClosedError):
+                    if attempt is None:
+                        raise
+                    break  # the attempt before says more
             if credentials is not None:
                 request, lent = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
-            sent_before = call.sent
-            attempt: AttemptOutcome | None
-            response: StockResponse | None = None
+            sent_before, response = call.sent, None
             try:
                 sending = self._sender.send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
@@ -124,6 +138,8 @@ class AttemptLoop:
                     if credentials is not None and credentials.renewals.watching:
                         _note_answer(call, credentials, lent)
                     exchange = call.exchange or _exchange(call)
+                    if call.held is not None:
+                        call.held.answered(exchange.status, exchange.headers, response.json)
                     if self._hooks is not None:
                         self._hooks.tell(
                             self._hooks.on_attempt,
@@ -148,6 +164,16 @@ class AttemptLoop:
                     None if attempt is None else attempt.reason,
                     call.elapsed,
                 )
+            if holding is not None:
+                told = holding.read(call, attempt, response, exchange, refusals)
+                if told is not None and told.refused:
+                    call.sent = sent_before
+                    attempt = holding.as_refusal(call, told, attempt, response, exchange)
+                    state = state or call.settings.backoff.state(call.started)
+                    if not await holding.repeats(call, told, attempt, state):
+                        break
+                    refusals += 1
+                    continue
             if (
                 credentials is not None
                 and is_unauthenticated(attempt, response, call)
@@ -164,14 +190,16 @@ class AttemptLoop:
             state = state or call.settings.backoff.state(call.started)
             wait = await self._wait(call, state, attempt)
             if wait is None or not await self._paused(call, attempt, wait):
-                try:
-                    response = _end(attempt)
-                finally:
-                    attempt = state = None  # the traceback of the error holds this frame
-                return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
+                break
             self.retries += 1
             if call.span is not None:
                 call.span.retry(attempt, wait)
+        wait = attempt.refused_for
+        try:
+            response = _end(attempt)
+        finally:
+            attempt = state = None  # the traceback of the error holds this frame
+        return answered(response, exchange.status, exchange.headers, call.attempts, call.started, wait)
 
     def _may_renewal_help(
         self, credentials: Credentials, refusal: CredentialsRefusal, given: Given, before: Given | None
@@ -198,8 +226,8 @@ class AttemptLoop:
             "%s refused the credentials of attempt %d%s, new ones are asked for",
             self.host,
             call.attempts,
-            _of(call),
-            extra=_facts(self.host, call, refusal, wait=0.0),
+            named(call),
+            extra=facts_of(self.host, call, refusal, wait=0.0),
         )
 
     async def _authorized(
@@ -267,8 +295,8 @@ class AttemptLoop:
                 "retry budget of %s is spent: %s%s is not tried again",
                 self.host,
                 attempt.reason,
-                _of(call),
-                extra=_facts(self.host, call, attempt),
+                named(call),
+                extra=facts_of(self.host, call, attempt),
             )
             hooks = self._hooks
             if hooks is not None:
@@ -291,10 +319,10 @@ class AttemptLoop:
             "%s: attempt %d%s ended with %s, the next one follows in %.2f s",
             self.host,
             call.attempts,
-            _of(call),
+            named(call),
             attempt.reason,
             wait,
-            extra=_facts(self.host, call, attempt, wait=wait),
+            extra=facts_of(self.host, call, attempt, wait=wait),
         )
         hooks = self._hooks
         if hooks is not None:
@@ -345,26 +373,3 @@ def _end(attempt: AttemptOutcome) -> StockResponse:
             del error, attempt  # the traceback of the error holds this frame
     assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
     return attempt.response
-
-
-def _name_of(call: Call) -> str | None:
-    request = call.request
-    return None if request is None else request.operationName or operation_name(request.query)
-
-
-def _of(call: Call) -> str:
-    """The operation's name, for the text of a record; empty where it has none."""
-    name = _name_of(call)
-    return f" of {name[:NAME_LIMIT]}" if name else ""
-
-
-def _facts(host: str, call: Call, attempt: AttemptOutcome, **more: Any) -> dict[str, dict[str, Any]]:
-    return logs.facts(
-        host=host,
-        operation_name=_name_of(call),
-        attempt=call.attempts,
-        reason=attempt.reason,
-        status=attempt.status,
-        reach=attempt.send_status.value,
-        **more,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod import clock
 from graphql_prod.calls.settings import CallSettings
@@ -17,6 +17,8 @@ from graphql_prod.resilience.retry.policy import RetryPolicy
 from graphql_prod.resilience.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiographql.client import GraphQLRequest
     from aiographql.client.transport import GraphQLSession
 
@@ -28,6 +30,22 @@ if TYPE_CHECKING:
     """What will be sent, and the operation's name and the session, if they are given beside it."""
 
 
+MAY_HAVE_RUN = "The mutation may have been executed: look before you send it again."
+
+
+class HeldCall(Protocol):
+    """A place among the calls that throttling lets go."""
+
+    def answered(self, status: int | None, headers: Mapping[str, str] | None, json: Any) -> None:
+        """A clean answer has come."""
+
+    def told(self, told: Any) -> None:
+        """An attempt has ended otherwise; what its answer says of quotas."""
+
+    def release(self) -> None:
+        """Nobody waits for an answer any more."""
+
+
 class Call(RegisteredCall):
     """State of one call; the registry knows which one is asking."""
 
@@ -35,6 +53,7 @@ class Call(RegisteredCall):
         "activity",
         "closing",
         "executed",
+        "held",
         "is_wrapper",
         "last_error",
         "limit",
@@ -81,6 +100,8 @@ class Call(RegisteredCall):
         self.sent = False
         self.executed = False
         """True when a part of this call was a mutation that the server may have seen."""
+        self.held: HeldCall | None = None
+        """Its place among the calls that throttling lets go; None where none is taken."""
         self.last_error: Exception | None = None
         self.reported_error: Exception | None = None
         """What a part of this call has put its own facts on."""
@@ -217,7 +238,7 @@ class Call(RegisteredCall):
         if nothing is not None:
             return f"{'' if self.reached else 'It was not sent. '}No part of it can run: {nothing}"
         if self.may_have_executed:
-            return "The mutation may have been executed: look before you send it again."
+            return MAY_HAVE_RUN
         if self.request is None and self.subject is None:
             return "It was not sent."
         if self.operation is Operation.QUERY:

@@ -56,7 +56,7 @@ def is_unauthenticated(attempt: AttemptOutcome | None, response: StockResponse |
     It refuses with 401, or with an error code that says so, under any status and media type. A mutation
     that is not marked is sent again only if the answer says that nothing of it ran.
     """
-    json = _body_of(attempt, response)
+    json = body_of(attempt, response)
     refused = attempt is not None and attempt.status == 401
     if not refused and not has_code(json, call.settings.auth_error_codes):
         return False
@@ -65,10 +65,11 @@ def is_unauthenticated(attempt: AttemptOutcome | None, response: StockResponse |
 
 def nothing_ran(attempt: AttemptOutcome | None, response: StockResponse | None) -> bool:
     """True when an answer that refuses says that no part of the operation was executed."""
-    return not (attempt and attempt.unread) and is_request_error(_body_of(attempt, response))
+    return not (attempt and attempt.unread) and is_request_error(body_of(attempt, response))
 
 
-def _body_of(attempt: AttemptOutcome | None, response: StockResponse | None) -> Any:
+def body_of(attempt: AttemptOutcome | None, response: StockResponse | None) -> Any:
+    """The JSON of an answer, returned or raised; None where there is none."""
     answer = response or (attempt and attempt.response)
     if answer is None and attempt is not None and isinstance(attempt.error, GraphQLRequestException):
         answer = attempt.error.response
@@ -89,7 +90,7 @@ def refusal_of(
     """What an answer refuses that is :func:`is_unauthenticated`."""
     request, codes = call.request, call.settings.auth_error_codes
     query, name = ("", None) if request is None else (request.query, request.operationName)
-    json = _body_of(attempt, response)
+    json = body_of(attempt, response)
     if (attempt is not None and attempt.status == 401) or not has_code(json, codes):
         return renewals.of_status(query, name)
     errors = (error for error in json["errors"] if isinstance(code := _code(error), str) and code in codes)

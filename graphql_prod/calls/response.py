@@ -101,12 +101,14 @@ def answered(
     headers: Mapping[str, str],
     attempts: int,
     started: float,
+    wait: float | None = None,
 ) -> GraphQLResponse:
     """The answer of a transport, as one of ours; nothing of its JSON is copied.
 
     A response type of somebody's own stays what it is.
 
     :param started: when the call began, on the clock in use.
+    :param wait: seconds until the server allows another call, where it says so other than by ``Retry-After``.
     """
     if type(response) is not StockResponse and type(response) is not GraphQLResponse:
         return response  # type: ignore[return-value]
@@ -117,9 +119,9 @@ def answered(
     facts["status"], facts["attempts"] = status, attempts
     facts["elapsed"] = clock.monotonic() - started
     if status is None:
-        facts["response_headers"] = facts["retry_after"] = None
+        facts["response_headers"], facts["retry_after"] = None, wait
         return made
     kept = CIMultiDict(headers) if type(headers) is CIMultiDictProxy else copied(headers)
     facts["response_headers"] = kept
-    facts["retry_after"] = retry_after(kept) if "Retry-After" in kept else None
+    facts["retry_after"] = retry_after(kept) if wait is None and "Retry-After" in kept else wait
     return made

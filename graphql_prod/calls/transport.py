@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.telemetry import Telemetry
+    from graphql_prod.throttling.throttling import Throttling
 
 logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class ProductionTransport(GraphQLTransport):
         custom: GraphQLTransport | None = None,
         static_headers: Mapping[str, str] | None = None,
         hooks: Hooks | None = None,
+        throttling: Throttling | None = None,
     ) -> None:
         self.host = host
         self._url_credentials = has_credentials(endpoint)
@@ -82,6 +84,7 @@ class ProductionTransport(GraphQLTransport):
             static_headers=static_headers or {},
             url_credentials=self._url_credentials,
             hooks=hooks,
+            throttling=throttling,
         )
         self._silent_probes = not telemetry.policy.probes
         self._custom_is_the_parents = False
@@ -222,6 +225,8 @@ class ProductionTransport(GraphQLTransport):
                     pass
             if call.parent is not None:
                 call.parent.adopt_facts(call)
+            if call.held is not None:
+                call.held.release()
             call.release_references()
             if call.span is not None:
                 call.span.end(failure, answer)

@@ -39,7 +39,8 @@ class Readiness:
     """Whether the server answers this client. Falsy when it does not.
 
     :ivar ok: True after a GraphQL answer without errors.
-    :ivar reason: why not; None when it is ok. Never holds anything secret, nor the server's own words.
+    :ivar reason: why not; None when it is ok, but for ``"throttled"``: the server has asked to be left alone
+        for a while, and so nothing was sent. Never holds anything secret, nor the server's own words.
     :ivar latency: seconds that the query took; None when none was sent.
     """
 
@@ -53,6 +54,9 @@ class Readiness:
         return self.ok
 
 
+THROTTLED = Readiness(True, "throttled")
+
+
 class Probe:
     """Looks into readiness: one query at a time, and no more of them than the policy allows.
 
@@ -60,10 +64,14 @@ class Probe:
     go faster than the server answers shall not send one each.
     """
 
-    def __init__(self, policy: HealthPolicy, registry: Registry, ask: Ask) -> None:
+    def __init__(
+        self, policy: HealthPolicy, registry: Registry, ask: Ask, held: Callable[[], bool] | None = None
+    ) -> None:
         self._policy = policy
         self._registry = registry
         self._ask = ask
+        self._held = held
+        """Whether throttling holds calls back; None where it is off."""
         self._flights: dict[asyncio.AbstractEventLoop, asyncio.Task[Readiness]] = {}
         self._asked = -math.inf
         self._last: Readiness | None = None
@@ -83,6 +91,8 @@ class Probe:
         limits = PROBE if timeout is None else _limits(_checked(timeout))
         if not self._is_open():
             return self._draining()
+        if self._held is not None and self._held():
+            return THROTTLED  # the server is there, and has asked for silence
         flight = self._flights.get(asyncio.get_running_loop())
         if flight is None:
             recent = clock.monotonic() - self._asked < self._policy.min_interval
@@ -133,12 +143,16 @@ class Probe:
         try:
             response = await self._ask(limits)
         except Exception as error:  # noqa: BLE001 -- a probe reports what it finds, and raises nothing
+            if self._held is not None and self._held():
+                return THROTTLED
             reason: str | None = what_failed(error, self._registry.host)
             kind = _kind_of(error)
         else:
             reason = (
                 f"{self._registry.host} answered with GraphQL errors" if response.json.get("errors") else None
             )
+            if reason is not None and self._held is not None and self._held():
+                return THROTTLED
             kind = None if reason is None else "errors"
         return Readiness(reason is None, reason, clock.monotonic() - started, kind)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from graphql_prod.config import OperationPolicy, ProductionConfig
 from graphql_prod.resilience.timeouts import PRESETS
 from graphql_prod.settings.base import Policy
+from graphql_prod.throttling.policy import MODES, throttling_policy_of
+from graphql_prod.throttling.policy import PRESETS as THROTTLING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,14 +48,21 @@ def group_of(model: type[Policy], name: str) -> type[Policy] | None:
     return type(default) if isinstance(default, Policy) else None
 
 
-def is_timeout(key: Sequence[str]) -> bool:
-    """True for what may name a preset: the client's timeout, or an operation's."""
-    return tuple(key) == ("timeout",) or (len(key) == 3 and (key[0], key[2]) == ("operations", "timeout"))
+def may_name_a_preset(key: Sequence[str]) -> bool:
+    """True for what may name a preset: the client's timeout or throttling, or an operation's timeout."""
+    return tuple(key) in (("timeout",), ("throttling",)) or (
+        len(key) == 3 and (key[0], key[2]) == ("operations", "timeout")
+    )
 
 
 def preset_of(key: Sequence[str], value: object) -> Policy | None:
     """The preset that a timeout names; None where it names none."""
-    return PRESETS.get(value.lower()) if is_timeout(key) and isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    if tuple(key) == ("throttling",):
+        known = value.strip().lower()
+        return throttling_policy_of(known) if known in (*THROTTLING, *MODES) else None
+    return PRESETS.get(value.lower()) if may_name_a_preset(key) else None
 
 
 def spelt(under: Mapping[str, Any], name: str) -> str:

@@ -17,8 +17,8 @@ from graphql_prod.settings.names import (
     DELIMITER,
     from_texts,
     is_known,
-    is_timeout,
     known_names,
+    may_name_a_preset,
     spelt,
     without_newline,
 )
@@ -188,7 +188,7 @@ class Variables:
             key = self.path(whole)
             below = whole.upper() + DELIMITER
             parts = [n for n in sorted(self.texts) if n.upper().startswith(below) and is_known(self.path(n))]
-            if parts and (is_timeout(key) or not self.texts[whole].lstrip().startswith("{")):
+            if parts and (may_name_a_preset(key) or not self.texts[whole].lstrip().startswith("{")):
                 what = "a preset and single limits" if key[-1] == "timeout" else "a whole and its parts"
                 message = f"{what} contradict each other; unset the one or the others"
                 sources = ", ".join(map(self.shown_name, parts))

@@ -233,8 +233,6 @@ class Channel:
         self._send_queue.cancel()
         self.task.cancel()
 
-    # The task.
-
     async def _run(self) -> None:
         try:
             while not self._over:

@@ -20,6 +20,22 @@ class PoolStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottleStats:
+    """What throttling does, at the moment of asking.
+
+    :ivar refused: answers that refused a call, since the client was made.
+    :ivar waiting: calls that are held back before they are sent.
+    :ivar blocked_for: seconds until the server allows the next call; 0 where it allows one now.
+    :ivar identities: identities whose quotas are known.
+    """
+
+    refused: int
+    waiting: int
+    blocked_for: float
+    identities: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientStats:
     """Counts of a client and its views, at the moment of asking.
 
@@ -37,6 +53,7 @@ class ClientStats:
     :ivar budget_rejections: retries that the budget refused, since the client was made.
     :ivar pool: the connection pool.
     :ivar schema_age: seconds since the schema was introspected, or None if it never was.
+    :ivar throttle: what throttling does; None where it is off.
     """
 
     state: str
@@ -53,3 +70,4 @@ class ClientStats:
     budget_rejections: int
     pool: PoolStats
     schema_age: float | None
+    throttle: ThrottleStats | None = None

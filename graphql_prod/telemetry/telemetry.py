@@ -12,8 +12,7 @@ from opentelemetry.trace import SpanKind
 from graphql_prod import clock
 from graphql_prod._version import __version__
 from graphql_prod.telemetry.documents import CardinalityLimiter, hash_of, operation_of, sanitized
-from graphql_prod.telemetry.instruments import Attributes, Instruments, Numbers
-from graphql_prod.telemetry.spans import (
+from graphql_prod.telemetry.error_types import (
     ADDRESS,
     DOCUMENT,
     ERROR,
@@ -21,12 +20,11 @@ from graphql_prod.telemetry.spans import (
     NAME,
     PORT,
     TYPE,
-    OperationSpan,
-    SubscriptionSpan,
     error_type,
-    harmless,
     metric_word,
 )
+from graphql_prod.telemetry.instruments import Attributes, Instruments, Numbers
+from graphql_prod.telemetry.spans import OperationSpan, SubscriptionSpan, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,17 +3,24 @@
 from .answers import Answer
 from .connection import Connection, ReceivedMessage, SentEvent
 from .exchange import ReceivedRequest
+from .limits import ConcurrencyLimit, FixedWindow, PointsBucket, SecondaryLimit
 from .proxy import FaultyProxy
+from .rate_limited import RateLimitedServer
 from .server import ScriptedServer
 from .waiting import no_waiting
 
 __all__ = [
     "Answer",
+    "ConcurrencyLimit",
     "Connection",
     "FaultyProxy",
+    "FixedWindow",
+    "PointsBucket",
+    "RateLimitedServer",
     "ReceivedMessage",
     "ReceivedRequest",
     "ScriptedServer",
+    "SecondaryLimit",
     "SentEvent",
     "no_waiting",
 ]

@@ -91,6 +91,8 @@ class Answer:
     """Whether the operation is executed, and counted, although `body` or a fault is sent."""
     gate: asyncio.Event | None = None
     """Awaited before the answer is sent, so that a test decides when. None: no gate."""
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    """What to add to the `extensions` of the real result."""
     delivery: Delivery = field(default_factory=Whole)
     """How the bytes travel, or do not."""
 

@@ -57,6 +57,10 @@ def reply_of(answer: Answer, real: Reply | None) -> Reply:
     """What the answer says, given the real result (None: nothing was executed)."""
     if answer.body is None and real is not None:
         status, media_type, body = real.status, real.headers["Content-Type"], real.body
+        if answer.extensions:
+            result = json.loads(body)
+            result["extensions"] = {**result.get("extensions", {}), **answer.extensions}
+            body = json.dumps(result).encode()
         headers = {**real.headers, **answer.headers}
     else:
         stand_in = STAND_IN if isinstance(answer.delivery, Reset) else b""

@@ -129,8 +129,7 @@ class ScriptedHTTP(Facts):
         received = await receive(request)
         self.requests.append(received)
         self._changed()
-        asked = self.on_request(received) if self.on_request is not None else None
-        answer = asked or self._next(received)
+        answer = self._chosen(request, received)
         if answer is None and received.path != self.path:
             answer = Answer(status=404, body="not found")
         try:
@@ -138,6 +137,11 @@ class ScriptedHTTP(Facts):
         except (asyncio.CancelledError, ConnectionError):
             self._lost(received, answer)
             raise
+
+    def _chosen(self, _: web.BaseRequest, received: ReceivedRequest) -> Answer | None:
+        """What a request is answered with; None: it is executed."""
+        asked = self.on_request(received) if self.on_request is not None else None
+        return asked or self._next(received)
 
     def _next(self, received: ReceivedRequest) -> Answer | None:
         name = name_of(received.query, received.operation_name)

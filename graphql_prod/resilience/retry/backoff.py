@@ -74,6 +74,17 @@ class Backoff:
         state.attempt_number += 1
         return max(wait, (self.policy.respect_retry_after and attempt.retry_after) or 0.0)
 
+    async def allows(self, state: tenacity.RetryCallState, attempt: AttemptOutcome) -> bool:
+        """Whether the caller's tenacity object lets a call go on that the server has refused.
+
+        Such an attempt is no failure: ``attempt_number`` stays, and ``wait`` is not asked.
+        """
+        if not self.narrows:
+            return True
+        if not await self._agrees(state, attempt):
+            return False
+        return not await _result(self.retrying.stop, state)
+
     async def _agrees(self, state: tenacity.RetryCallState, attempt: AttemptOutcome) -> bool:
         if attempt.error is not None:
             state.set_exception((type(attempt.error), attempt.error, None))

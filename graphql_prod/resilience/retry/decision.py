@@ -45,6 +45,8 @@ class AttemptOutcome:
     response: GraphQLResponse | None = None
     unread: bool = False
     """True for a body that may be a GraphQL answer, and that nobody read or could read."""
+    refused_for: float | None = None
+    """Seconds until the server, which says that calls come too fast, allows another one."""
     advice: str = ""
     """The part of the error's text that names a limit of the attempt; not said when another one ends it."""
 

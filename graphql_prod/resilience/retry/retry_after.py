@@ -60,15 +60,16 @@ def _wishes(value: str, headers: Mapping[str, str]) -> list[float]:
 
 
 def _until(date: str, headers: Mapping[str, str]) -> float | None:
-    then = _moment(date)
+    then = moment_of(date)
     if then is None:
         return None
     dates = values_of(headers, "Date")
-    now = _moment(dates[0].strip()) if dates else None
+    now = moment_of(dates[0].strip()) if dates else None
     return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
 
 
-def _moment(date: str) -> datetime | None:
+def moment_of(date: str) -> datetime | None:
+    """The moment that a date of HTTP's names; None where it is none."""
     if re.fullmatch(_DATE, date, re.ASCII | re.IGNORECASE) is None:
         return None
     try:
