@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql_prod.calls.advice import CLOSING, corrected, explain, no_room, too_long
 from graphql_prod.calls.call import MAY_HAVE_RUN
-from graphql_prod.calls.outcomes import body_of, nothing_ran
+from graphql_prod.calls.outcomes import LESS_OFTEN, body_of, nothing_ran
 from graphql_prod.calls.records import facts_of, name_of, named
 from graphql_prod.documents import Operation
 from graphql_prod.errors import ClientClosedError, HTTPStatusError, InvalidResponseError, ThrottledError
@@ -143,6 +143,7 @@ class Holding:
             error.retry_after = told.wait
         if call.operation is Operation.MUTATION and not call.may_have_executed:
             corrected(error, MAY_HAVE_RUN, "The server refused it: the mutation was not executed.")
+        corrected(error, LESS_OFTEN, "Call less often.")
         return replace(attempt, refused_for=told.wait)
 
     async def repeats(
@@ -161,14 +162,15 @@ class Holding:
         wait = told.wait or 0.0
         throttling.hold_back(wait)
         why, note = None, None
-        if wait >= call.remaining:
+        most = throttling.policy.max_wait
+        if most is not None and wait > most:
+            why = too_long(most)
+            note = f"Not tried again: the server asks to wait {wait:.1f} s."
+        elif wait >= call.remaining:
             why = no_room(call.settings.timeout.total)
             note = (
                 f"Not tried again: the server asks to wait {wait:.1f} s, which does not fit into the total."
             )
-        elif throttling.policy.max_wait is not None and wait > throttling.policy.max_wait:
-            why = too_long(throttling.policy.max_wait)
-            note = f"Not tried again: the server asks to wait {wait:.1f} s."
         elif call.settings.probe:
             why = "A probe is not repeated."
         elif not await call.settings.backoff.allows(state, attempt):

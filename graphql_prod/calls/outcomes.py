@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 EXCERPT = 200
 
+LESS_OFTEN = "Call less often, or set throttling.mode to retry: it waits until the server allows the call."
+
 _HINTS = {
     401: "Check the credentials.",
     403: "Check the credentials and what they allow.",
@@ -309,11 +311,9 @@ def _hint_for(status: int, call: Call, otherwise: str) -> str:
 
 
 def _less_often(call: Call) -> str:
-    if call.operation is Operation.MUTATION:
-        return "Call less often: a mutation that is not marked idempotent is not repeated for a status."
-    if 429 in call.settings.backoff.policy.statuses:
+    if call.operation is not Operation.MUTATION and 429 in call.settings.backoff.policy.statuses:
         return "Call less often."
-    return "Call less often, or put 429 into retry.statuses."
+    return LESS_OFTEN
 
 
 def reason_of(status: int | None) -> str:

@@ -33,6 +33,7 @@ class Ticket:
     :ivar place: how many were under way with it.
     :ivar alone: whether nobody else was under way, so that what is gone is its cost.
     :ivar stranger: whether its cost was not known.
+    :ivar before: what calls had cost that were answered when it was let go.
     """
 
     operation: str
@@ -41,6 +42,7 @@ class Ticket:
     alone: bool
     began: float
     stranger: bool
+    before: float
 
 
 class Bucket:
@@ -53,7 +55,7 @@ class Bucket:
     def __init__(self) -> None:
         self.blocked_until = -inf
         self.under_way = 0
-        self._cost_under_way = 0.0
+        self._cost_under_way = self._cost_answered = 0.0
         self._meters: dict[str, Points | Window] = {}
         self._costs: dict[str, float] = {}
         self._unknown = 1.0
@@ -68,6 +70,8 @@ class Bucket:
         self._streak = self._strangers = 0
         self._has_points = False
         self._blocked_at = -inf
+        self._newest = -inf
+        """When the latest call was sent whose answer has told of quotas."""
         self._next = -inf
         self._answered: deque[float] = deque(maxlen=10_000)
         """When calls were let in, of the last minute or so."""
@@ -112,7 +116,9 @@ class Bucket:
         self._strangers += operation not in self._costs
         self._cost_under_way += cost
         known = operation in self._costs
-        return Ticket(operation, cost, self.under_way, self.under_way == 1, now, not known)
+        return Ticket(
+            operation, cost, self.under_way, self.under_way == 1, now, not known, self._cost_answered
+        )
 
     def done(self, now: float, ticket: Ticket, told: Throttle | None) -> None:
         """A call that was let go is answered, or nobody waits for it any more.
@@ -122,6 +128,9 @@ class Bucket:
         self.under_way = max(0, self.under_way - 1)
         self._strangers -= ticket.stranger
         self._cost_under_way = max(0.0, self._cost_under_way - ticket.cost) if self.under_way else 0.0
+        # Nobody knows which of these the server had counted when it said what is left.
+        unsure = self._cost_under_way + self._cost_answered - ticket.before
+        self._cost_answered += ticket.cost
         ticket.alone = ticket.alone and self.under_way == 0
         if told is None:
             for meter in self._meters.values():
@@ -131,8 +140,11 @@ class Bucket:
             return
         spent = any(meter.is_spent(now, ticket.cost) for meter in self._meters.values())
         self._learn(ticket, told)
+        stale = ticket.began < self._newest  # a later call's answer has come before it
+        self._newest = max(self._newest, ticket.began)
         for quota in told.quotas:
-            self._tell(now, quota)
+            if not stale or quota.restore_rate is not None:
+                self._tell(now, quota, unsure)
         if not told.refused:
             if self._meters:
                 self._cap = inf  # they say who may go
@@ -161,16 +173,16 @@ class Bucket:
         self._costs[ticket.operation] = cost
         self._unknown = max(self._unknown, cost)
 
-    def _tell(self, now: float, quota: Quota) -> None:
+    def _tell(self, now: float, quota: Quota, unsure: float) -> None:
         known = self._meters.get(quota.name)
         kind = Points if quota.restore_rate is not None else Window
         if known is not None and (type(known) is kind or isinstance(known, Points)):
-            known.told(now, quota, self._cost_under_way)
+            known.told(now, quota, unsure)
         elif quota.remaining is not None and (quota.restore_rate is not None or quota.reset is not None):
             made = self._meters[quota.name] = kind(now, quota)
             self._has_points = self._has_points or kind is Points
-            if self._cost_under_way:
-                made.told(now, quota, self._cost_under_way)
+            if unsure:
+                made.told(now, quota, unsure)
 
     def _succeeded(self, now: float) -> None:
         self._answered.append(now)

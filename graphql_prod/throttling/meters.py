@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 OTHERS = 0.02
 """Below this share of our own use, what others take is as good as an error of measurement."""
-SLACK = 1.1
+SLACK = 1.5
 """Seconds by which two answers may differ about one reset: servers name whole seconds."""
+SHORTEST = 0.05
+"""Seconds: a shorter window is an error of measurement."""
 PATIENCE = 1.0
 """Seconds after which another call goes, if the one that went ahead is not answered."""
 _TOLERANCE = 1 / 360_000
@@ -120,10 +122,9 @@ class Window:
 
     def _turned(self, now: float) -> bool:
         """Begin the next window, if we know when that is; else a call has to find out."""
-        if not self._known or self.window is None or self.limit is None:
+        if not self._known or self.limit is None or not self.window or self.window < SHORTEST:
             return False
-        while now >= self.resets:
-            self.resets += self.window
+        self.resets += self.window * ((now - self.resets) // self.window + 1)
         self.remaining, self._next = self.limit, now
         return True
 
@@ -138,8 +139,7 @@ class Window:
             return
         if self.remaining < inf:
             interval = (self.resets - now) / max(self.remaining, cost, 1e-9)
-            # What was not used may be used later, a little at a time.
-            self._next = max(self._next, now - interval * cost) + interval * cost
+            self._next = max(self._next, now) + interval * cost
             self.remaining -= cost
 
     def told(self, now: float, quota: Quota, under_way: float) -> None:
@@ -162,10 +162,11 @@ class Window:
             self._early = 1.0
         ends = now + quota.reset + self._early if quota.reset is not None else None
         if jumped or now >= self.resets:
+            seen = self._boundary is not None
             if not self._is_told:
                 self.window = self._measured(now, quota.reset)
             self._boundary = now
-            self._known = self.window is not None
+            self._known = self.window is not None and (seen or self._is_told)
             self.resets = now + self.window if self.window is not None else ends or now
             if ends is not None and abs(ends - self.resets) > SLACK:
                 self.resets, self._known = ends, False
@@ -185,7 +186,7 @@ class Window:
         if self._boundary is None or told is None:
             return told
         seen = now - self._boundary
-        if abs(seen - told) > SLACK + 0.25:
+        if abs(seen - told) > SLACK or seen < told / 2:
             return told
         return float(round(seen)) if abs(seen - round(seen)) < 0.25 else seen
 
