@@ -100,7 +100,7 @@ class AttemptLoop:
         attempt: AttemptOutcome | None = None
         response: StockResponse | None = None
         while True:
-            if holding is not None and holding.paces:
+            if holding is not None and holding.paces and not holding.at_once(call, bare, credentials):
                 try:
                     await holding.turn(call, bare, credentials, refused=refusals > 0)
                 except (ThrottledError, ClientClosedError):
@@ -140,6 +140,7 @@ class AttemptLoop:
                     exchange = call.exchange or _exchange(call)
                     if call.held is not None:
                         call.held.answered(exchange.status, exchange.headers, response.json)
+                        call.held = None
                     if self._hooks is not None:
                         self._hooks.tell(
                             self._hooks.on_attempt,

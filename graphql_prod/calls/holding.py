@@ -6,13 +6,15 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod import clock
 from graphql_prod.calls.advice import CLOSING, corrected, explain, no_room, too_long
 from graphql_prod.calls.call import MAY_HAVE_RUN
 from graphql_prod.calls.outcomes import LESS_OFTEN, body_of, nothing_ran
-from graphql_prod.calls.records import facts_of, name_of, named
+from graphql_prod.calls.records import facts_of, named
 from graphql_prod.documents import Operation
 from graphql_prod.errors import ClientClosedError, HTTPStatusError, InvalidResponseError, ThrottledError
 from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus
+from graphql_prod.throttling.throttling import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("graphql_prod")
 
 
+_new = object.__new__
+
+
 class Holding:
     """Holds calls back for a client whose throttling is on.
 
@@ -49,11 +54,31 @@ class Holding:
     ) -> None:
         self.throttling = throttling
         self.paces = throttling.paces
+        self._rates = throttling.policy.rate is not None
         self._registry = registry
         self._static_headers = static_headers
         self._hooks = hooks
         self._floods = floods
         self._host = registry.host
+
+    def at_once(self, call: Call, request: GraphQLRequest, credentials: Credentials | None) -> bool:
+        """Whether the call may be sent now; it counts against its quota then."""
+        if call.settings.probe:
+            return True
+        provider = None if credentials is None else credentials.provider
+        identity = self.throttling.identity(provider, request.headers, self._static_headers)
+        now = clock.monotonic() if call.attempts else call.started
+        operation = request.operationName or request.query
+        if self._rates:
+            call.held = self.throttling.at_once(identity, operation, now)
+            return call.held is not None
+        # The same without its frames: every call that is not held back comes here.
+        ticket = None if identity.line.waiting else identity.bucket.try_to_go(now, operation)
+        if ticket is None:
+            return False
+        held = call.held = _new(Held)
+        held.throttling, held.identity, held.ticket = self.throttling, identity, ticket
+        return True
 
     async def turn(
         self, call: Call, request: GraphQLRequest, credentials: Credentials | None, *, refused: bool
@@ -66,12 +91,10 @@ class Holding:
         :raises ThrottledError: it cannot be sent in time.
         :raises ClientClosedError: the client is closing.
         """
-        if call.settings.probe:
-            return
         throttling = self.throttling
         provider = None if credentials is None else credentials.provider
         identity = throttling.identity(provider, request.headers, self._static_headers)
-        operation = name_of(call) or request.query
+        operation = request.operationName or request.query
         delay = throttling.delay(identity, operation)
         if delay <= 0:
             call.held = await throttling.turn(identity, operation, first=refused)

@@ -25,6 +25,9 @@ _SLACK = 0.95
 """The share of such a limit that is used, since it is only guessed at."""
 
 
+_new = object.__new__
+
+
 @dataclass(slots=True)
 class Ticket:
     """A call that was let go.
@@ -76,16 +79,11 @@ class Bucket:
         self._answered: deque[float] = deque(maxlen=10_000)
         """When calls were let in, of the last minute or so."""
 
-    def cost(self, operation: str) -> float:
-        """What a call of this operation is taken to cost."""
-        found = self._costs.get(operation)
-        return found if found is not None else self._unknown
-
     def wait(self, now: float, operation: str) -> float:
         """Seconds until a call may go: 0 now, endless until another one is answered."""
-        if self.under_way >= self._most_at(now):
+        if self.under_way >= self._most and self.under_way >= self._most_at(now):
             return inf
-        cost = self.cost(operation)
+        cost = self._costs.get(operation, self._unknown)
         wait = max(self.blocked_until - now, 0.0)
         if self.under_way >= self._cap:
             wait = max(wait, self._went + PATIENCE - now)
@@ -104,9 +102,21 @@ class Bucket:
             self._most_since = now
         return self._most
 
+    def try_to_go(self, now: float, operation: str) -> Ticket | None:
+        """Let a call go if it may go now. Every call that is not held back comes this way."""
+        if (
+            self.under_way >= self._cap
+            or self.under_way >= self._most
+            or now < self.blocked_until
+            or self._rate is not None
+            or self._meters
+        ) and self.wait(now, operation) > 0:
+            return None
+        return self.go(now, operation)
+
     def go(self, now: float, operation: str) -> Ticket:
         """Let a call go."""
-        cost = self.cost(operation)
+        cost = self._costs.get(operation, self._unknown)
         for meter in self._meters.values():
             meter.take(now, cost)
         if self._rate is not None:
@@ -116,9 +126,11 @@ class Bucket:
         self._strangers += operation not in self._costs
         self._cost_under_way += cost
         known = operation in self._costs
-        return Ticket(
-            operation, cost, self.under_way, self.under_way == 1, now, not known, self._cost_answered
-        )
+        ticket = _new(Ticket)  # not by its constructor: every call comes here
+        ticket.operation, ticket.cost, ticket.began = operation, cost, now
+        ticket.place, ticket.alone = self.under_way, self.under_way == 1
+        ticket.stranger, ticket.before = not known, self._cost_answered
+        return ticket
 
     def done(self, now: float, ticket: Ticket, told: Throttle | None) -> None:
         """A call that was let go is answered, or nobody waits for it any more.
@@ -136,7 +148,10 @@ class Bucket:
             for meter in self._meters.values():
                 if isinstance(meter, Window):
                     meter.missed()
-            self._succeeded(now)
+            self._answered.append(now)
+            self._streak = 0
+            if self._cap < inf or self._rate is not None:
+                self._succeeded(now)
             return
         spent = any(meter.is_spent(now, ticket.cost) for meter in self._meters.values())
         self._learn(ticket, told)
@@ -148,6 +163,8 @@ class Bucket:
         if not told.refused:
             if self._meters:
                 self._cap = inf  # they say who may go
+            self._answered.append(now)
+            self._streak = 0
             self._succeeded(now)
             return
         wanted = told.cost or ticket.cost
@@ -185,10 +202,8 @@ class Bucket:
                 made.told(now, quota, unsure)
 
     def _succeeded(self, now: float) -> None:
-        self._answered.append(now)
-        self._streak = 0
         if self._cap < inf:
-            self._cap = self._cap + 1 if self._cap < 1000 else inf
+            self._cap = self._cap + 1 if self._cap < 200 else inf
         if self._rate is not None:
             self._rate *= 1.001  # it was a guess
 
@@ -219,6 +234,13 @@ class Rate:
         self.interval = 1 / rate
         self._tolerance = (max(1, burst if burst is not None else int(rate)) - 1) * self.interval
         self._next = -inf
+
+    def try_to_go(self, now: float) -> bool:
+        """Let a call go if it may go now."""
+        if self._next - self._tolerance > now:
+            return False
+        self._next = max(self._next, now) + self.interval
+        return True
 
     def wait(self, now: float) -> float:
         """Seconds until a call may go."""

@@ -21,31 +21,28 @@ _LONGEST = 3600.0
 class Line:
     """Those who wait for the same thing.
 
-    :param wait: seconds until the first of them may go, given the time; endless until somebody wakes it.
+    :ivar waiting: what each of them waits for, the first one first.
     """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: deque[asyncio.Future[None]] = deque()
 
     async def turn(self, wait: Callable[[float], float], go: Callable[[float], None], *, first: bool) -> bool:
         """Wait until it is one's turn, and go; False if the client is closing. Safe to cancel.
 
         :param first: whether to go before those who wait already.
         """
-        if not self._waiting and wait(now := clock.monotonic()) <= 0:
+        if not self.waiting and wait(now := clock.monotonic()) <= 0:
             go(now)
             return True
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = self._waiting.appendleft if first else self._waiting.append
+        place = self.waiting.appendleft if first else self.waiting.append
         place(mine)
         try:
             while True:
                 seconds = _LONGEST
-                if self._waiting[0] is mine:
+                if self.waiting[0] is mine:
                     now = clock.monotonic()
                     seconds = min(wait(now), _LONGEST)
                     if seconds <= 0:
@@ -55,19 +52,19 @@ class Line:
                     return False
                 mine = self._again(mine)
         finally:
-            self._waiting.remove(mine)
+            self.waiting.remove(mine)
             self.wake()
 
     def _again(self, mine: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future to wait for anew, in the same place."""
         fresh: asyncio.Future[None] = mine.get_loop().create_future()
-        self._waiting[self._waiting.index(mine)] = fresh
+        self.waiting[self.waiting.index(mine)] = fresh
         return fresh
 
     def wake(self) -> None:
         """Something has changed: whoever is first looks again."""
-        if self._waiting:
-            clock.end(self._waiting[0])
+        if self.waiting:
+            clock.end(self.waiting[0])
 
     @staticmethod
     def estimate(ahead: int, wait: float, interval: float) -> float:

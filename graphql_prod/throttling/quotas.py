@@ -68,11 +68,6 @@ def quotas_of(headers: Mapping[str, str], body: Mapping[str, Any], now: float) -
     return tuple(found[:MOST])
 
 
-def has_quotas(headers: Mapping[str, str]) -> bool:
-    """Whether the headers tell of any: asked at each answer, before they are read."""
-    return any("ratelimit" in name.lower().replace("-", "") for name in headers)
-
-
 def _of_points(body: Mapping[str, Any]) -> Iterator[Quota]:
     extensions = body.get("extensions")
     cost = extensions.get("cost") if isinstance(extensions, dict) else None

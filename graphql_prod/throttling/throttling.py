@@ -15,7 +15,7 @@ from graphql_prod.errors import ConfigurationError
 from graphql_prod.runtime import forks
 from graphql_prod.throttling.bucket import Bucket, Rate, Ticket
 from graphql_prod.throttling.line import Line
-from graphql_prod.throttling.quotas import has_quotas, quotas_of
+from graphql_prod.throttling.quotas import quotas_of
 from graphql_prod.throttling.recognition import (
     Reader,
     Rules,
@@ -54,25 +54,43 @@ class _Identity:
 class Held:
     """A call's place: whose bucket it counts against, and what was taken from it."""
 
-    __slots__ = ("_throttling", "identity", "ticket")
+    __slots__ = ("identity", "throttling", "ticket")
 
-    def __init__(self, throttling: Throttling, identity: _Identity) -> None:
-        self._throttling = throttling
-        self.identity = identity
-        self.ticket: Ticket | None = None
+    throttling: Throttling
+    identity: _Identity
+    ticket: Ticket | None
 
     def answered(self, status: int | None, headers: Mapping[str, str] | None, json: Any) -> None:
         """A clean answer has come: it may tell of quotas."""
-        if self.ticket is not None:
-            self._throttling.settle(self, self._throttling.of_success(status, headers, json))
+        ticket = self.ticket
+        if ticket is not None:
+            self.ticket = None
+            identity = self.identity
+            told = self.throttling.of_success(status, headers, json)
+            identity.bucket.done(clock.monotonic(), ticket, told)
+            if identity.line.waiting:
+                identity.line.wake()
 
     def told(self, told: Throttle | None) -> None:
         """An attempt has ended otherwise."""
-        self._throttling.settle(self, told)
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            self.identity.bucket.done(clock.monotonic(), ticket, told)
+            self.identity.line.wake()
 
     def release(self) -> None:
         """Nobody waits for an answer any more; again does nothing."""
-        self._throttling.settle(self, None)
+        self.told(None)
+
+
+_new = object.__new__
+
+
+def held_by(throttling: Throttling, identity: _Identity, ticket: Ticket | None) -> Held:
+    """A call's place."""
+    made = _new(Held)
+    made.throttling, made.identity, made.ticket = throttling, identity, ticket
+    return made
 
 
 class Throttling:
@@ -113,12 +131,11 @@ class Throttling:
         :param headers: its own, from before the provider is asked.
         :param static: the client's, which a provider's replace.
         """
-        wanted = self._wanted
-        named = [
-            f"{low}\0{value}"
-            for name, value in headers.items()
-            if (low := name.lower()) in wanted and (provider is None or static.get(name) != value)
-        ]
+        wanted, named = self._wanted, []
+        for name, value in headers.items():
+            low = name.lower()
+            if low in wanted and (provider is None or static.get(name) != value):
+                named.append(f"{low}\0{value}")
         digest = (
             hashlib.sha256("\1".join(sorted(named)).encode("utf-8", "replace")).digest() if named else b""
         )
@@ -139,7 +156,7 @@ class Throttling:
     def _forget_one(self) -> None:
         """The one that was used least recently, and that nobody waits for."""
         for key, each in self._identities.items():
-            if not each.line and not each.bucket.under_way:
+            if not each.line.waiting and not each.bucket.under_way:
                 del self._identities[key]
                 return
 
@@ -150,11 +167,27 @@ class Throttling:
         now = clock.monotonic()
         wait = 0.0
         if self._rate is not None:
-            wait = Line.estimate(len(self._rate_line), self._rate.wait(now), self._rate.interval)
+            wait = Line.estimate(len(self._rate_line.waiting), self._rate.wait(now), self._rate.interval)
         if self.by_quotas:
             found = identity.bucket.wait(now, operation)
             wait = max(wait, identity.bucket.blocked_until - now if found == inf else found)
         return wait
+
+    def at_once(self, identity: _Identity, operation: str, now: float) -> Held | None:
+        """Let a call go that need not wait; None where it has to."""
+        rate = self._rate
+        if rate is not None:
+            if self._rate_line.waiting or (self.by_quotas and identity.line.waiting):
+                return None
+            if self.by_quotas and identity.bucket.wait(now, operation) > 0:
+                return None
+            if not rate.try_to_go(now):
+                return None
+            return held_by(self, identity, identity.bucket.go(now, operation) if self.by_quotas else None)
+        if identity.line.waiting:
+            return None
+        ticket = identity.bucket.try_to_go(now, operation)
+        return None if ticket is None else held_by(self, identity, ticket)
 
     async def turn(self, identity: _Identity, operation: str, *, first: bool) -> Held | None:
         """Wait until a call may go; None if the client is closing. Safe to cancel.
@@ -165,8 +198,8 @@ class Throttling:
         if rate is not None and not await self._rate_line.turn(rate.wait, rate.go, first=first):
             return None
         if not self.by_quotas:
-            return Held(self, identity)
-        held = Held(self, identity)
+            return held_by(self, identity, None)
+        held = held_by(self, identity, None)
         bucket = identity.bucket
 
         def go(now: float) -> None:
@@ -178,23 +211,20 @@ class Throttling:
 
     # After it.
 
-    def settle(self, held: Held, told: Throttle | None) -> None:
-        """An attempt has ended, whichever way."""
-        ticket, held.ticket = held.ticket, None
-        if ticket is not None:
-            held.identity.bucket.done(clock.monotonic(), ticket, told)
-            held.identity.line.wake()
-
     def of_success(self, status: int | None, headers: Mapping[str, str] | None, json: Any) -> Throttle | None:
         """What an answer that refuses nothing says of quotas."""
         headers = headers or {}
-        read = self._read(status, headers, json)
-        if read is not None:
-            return read
+        if self._reader is not None:
+            read = self._read(status, headers, json)
+            if read is not None:
+                return read
         extensions = json.get("extensions") if isinstance(json, dict) else None
-        costs = isinstance(extensions, dict) and "cost" in extensions
-        if not costs and not has_quotas(headers):
-            return None
+        if not (isinstance(extensions, dict) and "cost" in extensions):
+            for name in headers:  # every answer comes here
+                if "ratelimit" in name.lower() or "rate-limit" in name.lower():
+                    break
+            else:
+                return None
         body = json if isinstance(json, dict) else {}
         quotas = quotas_of(headers, body, wall_clock())
         cost = cost_of(body)
@@ -261,7 +291,9 @@ class Throttling:
     @property
     def waiting(self) -> int:
         """Calls that are held back now."""
-        return len(self._rate_line) + sum(len(each.line) for each in self._identities.values())
+        return len(self._rate_line.waiting) + sum(
+            len(each.line.waiting) for each in self._identities.values()
+        )
 
     @property
     def blocked_for(self) -> float:
