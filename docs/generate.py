@@ -94,8 +94,8 @@ def variable(path: tuple[str, ...]) -> str:
 
 def shown(value: object) -> str:
     """A default, as a page shows it."""
-    if isinstance(value, frozenset):
-        return ", ".join(ranges(value)) or "empty"
+    if isinstance(value, frozenset | tuple):
+        return ", ".join(ranges(value) if isinstance(value, frozenset) else value) or "empty"
     if value in ({}, None):
         return "none" if value is None else "empty"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -157,8 +157,9 @@ def written(value: object) -> str:
         return '"none"'
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, frozenset):
-        return f"[{', '.join(written(member) for member in sorted(value))}]"
+    if isinstance(value, frozenset | tuple):
+        members = sorted(value) if isinstance(value, frozenset) else value
+        return f"[{', '.join(written(member) for member in members)}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

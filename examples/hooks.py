@@ -41,18 +41,20 @@ class Breadcrumbs:
 async def main() -> None:
     breadcrumbs = Breadcrumbs()
     retry = RetryPolicy(attempts=3, wait_initial=0.01)
-    async with ScriptedServer() as server:
-        async with ProductionClient(
+    async with (
+        ScriptedServer() as server,
+        ProductionClient(
             server.url, validate=False, retry=retry, hooks=[Structured(), breadcrumbs]
-        ) as client:
-            server.script(Answer.page(502))
-            await client.query("query Greeting { hello }")
-            server.always(Answer.page(503))
-            try:
-                await client.query("query Report { hello }")
-            except HTTPStatusError:
-                for crumb in breadcrumbs.crumbs:
-                    print(crumb["level"], crumb["message"], crumb["data"]["status"])
+        ) as client,
+    ):
+        server.script(Answer.page(502))
+        await client.query("query Greeting { hello }")
+        server.always(Answer.page(503))
+        try:
+            await client.query("query Report { hello }")
+        except HTTPStatusError:
+            for crumb in breadcrumbs.crumbs:
+                print(crumb["level"], crumb["message"], crumb["data"]["status"])
 
 
 asyncio.run(main())

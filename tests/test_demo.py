@@ -147,9 +147,9 @@ def test_the_summary_names_what_the_stock_client_does(whole: Run) -> None:
 def test_a_subscription_outlives_the_server_only_with_ours(whole: Run) -> None:
     """Each loss is a line with its wait; the stock client's is no error at all."""
     assert re.search(r"\* the server stops for 0\.3 s", whole.out)
-    assert re.search(r"10 +1 +reached server: connection lost +waits 0\.\d\d s, tries again", whole.out)
-    assert re.search(r"10 +\d+ +reached server: answered +ends: events 0 to 9, 1 gap told", whole.out)
-    assert re.search(r"10 +1 +reached server: connection lost +ends silently: events 0 to \d", whole.out)
+    assert re.search(r"11 +1 +reached server: connection lost +waits 0\.\d\d s, tries again", whole.out)
+    assert re.search(r"11 +\d+ +reached server: answered +ends: events 0 to 9, 1 gap told", whole.out)
+    assert re.search(r"11 +1 +reached server: connection lost +ends silently: events 0 to \d", whole.out)
     summary = whole.out.partition("as measured just now")[2]
     assert re.search(r"stock +SILENT END: events 0 to \d of 10", summary)
     assert re.search(r"stock client: .*\b1 x silent end\b", summary)
@@ -161,8 +161,8 @@ def test_sigterm_in_the_middle_of_work_costs_nothing_only_with_ours(whole: Run) 
     assert "* the server answers its calls" in whole.out
     printed = " ".join(whole.out.split())
     assert re.search(r"shutdown of 127\.0\.0\.1:\d+: clean in \d\.\d\d s; requests: 4 completed, 0", printed)
-    assert re.search(r"11 - reached server: answered exits with status 0: 4 of 4 calls, (\d+) of \1", printed)
-    assert re.search(r"11 - reached server: connection lost killed by SIGTERM: 0 of 4 calls, \d+ of", printed)
+    assert re.search(r"12 - reached server: answered exits with status 0: 4 of 4 calls, (\d+) of \1", printed)
+    assert re.search(r"12 - reached server: connection lost killed by SIGTERM: 0 of 4 calls, \d+ of", printed)
     summary = whole.out.partition("as measured just now")[2]
     assert re.search(r"stock +WORK LOST: 0 of 4 calls, \d+ of", summary)
     assert re.search(r"stock client: .*\b1 x work lost\b", summary)

@@ -67,6 +67,8 @@ def test_page_names_every_variable(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         "GRAPHQL_PROD_AUTH_ERROR_CODES",
         "GRAPHQL_PROD_RETRY__ERROR_CODES",
         "GRAPHQL_PROD_SUBSCRIPTIONS__REFUSED_WORDS",
+        "GRAPHQL_PROD_THROTTLING__CODES",
+        "GRAPHQL_PROD_THROTTLING__IDENTITY_HEADERS",
     }
     files = {name for name in names if name.endswith("_FILE")}
     assert set(names) - named <= {"GRAPHQL_PROD_HEADERS", "GRAPHQL_PROD_OPERATIONS"} | texts | files

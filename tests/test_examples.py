@@ -20,6 +20,15 @@ EXPECTED = {
         "total: 5.0 s",
         "retry.attempts (from GRAPHQL_PROD_RETRY__ATTEMPTS)",
     ],
+    "github_like.py": [
+        "off: 20 of 30 answered, 10 refusals",
+        "github: 30 of 30 answered, 10 refusals",
+        "'mode': 'pace'}: 30 of 30 answered, 0 refusals",
+    ],
+    "hooks.py": [
+        "retry operation_name=Report operation_type=query attempt=2 status=503",
+        "info Greeting 200",
+    ],
     "migration.py": ["GraphQLClient    failed:", "ProductionClient Hello, Ada!"],
     "mutations.py": [
         "attempts=1 may_have_executed=True",

@@ -375,7 +375,7 @@ class Waits(logging.Handler):
         self.waits: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if (wait := getattr(record, "wait", None)) is not None:
+        if (wait := record.__dict__.get("graphql_prod", {}).get("wait")) is not None:
             self.waits.append(wait)
 
 

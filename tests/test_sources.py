@@ -324,7 +324,9 @@ class TestUnknown(NoIO):
         env(**dict.fromkeys(names, f"tcp://{SECRET}"))
         assert load().config == ProductionConfig()
         told = [r for r in caplog.records if (r.name, r.levelname) == ("graphql_prod", "WARNING")]
-        assert {vars(record)["variable"] for record in told} == {f"GRAPHQL_PROD_{name}" for name in names}
+        assert {vars(record)["graphql_prod"]["variable"] for record in told} == {
+            f"GRAPHQL_PROD_{name}" for name in names
+        }
         assert len(told) == len(names)
         assert SECRET not in caplog.text
         assert "mean" not in caplog.text

@@ -211,7 +211,7 @@ class TestTrouble:
         assert len(records) == 20
         for record in records:
             assert subscription.id in record.getMessage()
-            assert vars(record)["subscription_id"] == subscription.id
+            assert vars(record)["graphql_prod"]["subscription_id"] == subscription.id
         assert {"plain", "coroutine", "cancelled", "gone"} == {
             name for name in ("plain", "coroutine", "cancelled", "gone") if f"{name} failed" in caplog.text
         }

@@ -291,7 +291,7 @@ class AttemptLoop:
             if call.span is not None:
                 call.span.refused_by_budget()
             self._floods.warn(
-                ("budget", attempt.reason),
+                ("budget", attempt.reason, named(call)),
                 id(call),
                 "retry budget of %s is spent: %s%s is not tried again",
                 self.host,
@@ -315,7 +315,7 @@ class AttemptLoop:
     async def _paused(self, call: Call, attempt: AttemptOutcome, wait: float) -> bool:
         call.failed(attempt.error, wait)
         self._floods.warn(
-            ("retry", attempt.reason),
+            ("retry", attempt.reason, named(call)),
             id(call),
             "%s: attempt %d%s ended with %s, the next one follows in %.2f s",
             self.host,

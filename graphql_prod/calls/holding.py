@@ -206,7 +206,7 @@ class Holding:
         self._tell(call, attempt, told.reason, wait)
         call.failed(attempt.error, wait)
         self._floods.warn(
-            ("throttled", told.reason),
+            ("throttled", told.reason, named(call)),
             id(call),
             "%s: attempt %d%s was refused (%s): too many calls; the next one follows in %.2f s",
             self._host,

@@ -45,7 +45,7 @@ class _Handler(logging.Handler):
         self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:
-        facts = record.__dict__
+        facts = record.__dict__.get("graphql_prod", {})
         if "attempt" in facts:
             status, reach = facts.get("status"), facts.get("reach", "")
             self._heard(Failed(facts["attempt"], facts["reason"], status, reach, facts.get("wait")))

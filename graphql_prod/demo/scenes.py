@@ -96,6 +96,15 @@ async def settings_file(stage: Stage) -> Any:
         return await client.query("query Settings { hello }")
 
 
+async def quota(stage: Stage) -> Any:
+    """The upstream refuses as GitHub does: inside a 200, with the time in a header."""
+    body = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
+    stage.server.on("Quota", Answer(body=body, media_type="application/json", headers=headers))
+    async with stage.made_of('[throttling]\npreset = "github"\n') as client:
+        return await client.query("mutation Quota { increment }")
+
+
 async def login_page(stage: Stage) -> Any:
     """A portal in between answers everything with its login page, under a 200."""
     stage.server.always(Answer.login_page(), "Login")
@@ -205,6 +214,12 @@ SCENES = (
         "a client made by from_config() does as the file says",
         settings_file,
         lambda end: answered(end, requests=2) and 0.1 <= end.seconds < 1.0,
+    ),
+    Scene(
+        "quota used up, status 200",
+        "waits until the quota is whole, then sends the mutation again: it was refused, not executed",
+        quota,
+        lambda end: answered(end, requests=2) and end.executions == 1 and end.seconds >= 1.0,
     ),
     Scene(
         "login page, status 200",
