@@ -1,10 +1,12 @@
 """A drop-in ``aiographql.client.GraphQLClient`` for production. See README.md."""
 
 from graphql_prod._version import __version__
+from graphql_prod.admission.policy import AdmissionPolicy
 from graphql_prod.calls.response import GraphQLResponse
 from graphql_prod.client import ProductionClient
 from graphql_prod.config import ProductionConfig
 from graphql_prod.errors import (
+    AdmissionRejectedError,
     CallError,
     ClientClosedError,
     ConfigurationError,
@@ -32,7 +34,7 @@ from graphql_prod.subscriptions.events import SubscriptionErrorEvent, Subscripti
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.hooks import ClientHooks, HookRecord
 from graphql_prod.telemetry.policy import TelemetryPolicy
-from graphql_prod.telemetry.stats import ClientStats, PoolStats, ThrottleStats
+from graphql_prod.telemetry.stats import AdmissionStats, ClientStats, PoolStats, ThrottleStats
 from graphql_prod.throttling.policy import ThrottlingPolicy
 from graphql_prod.throttling.quotas import Quota
 from graphql_prod.throttling.recognition import Throttle
@@ -45,6 +47,9 @@ __all__ = [
     "PRODUCTION",
     "PRODUCTION_CLOSED",
     "STANDARD",
+    "AdmissionPolicy",
+    "AdmissionRejectedError",
+    "AdmissionStats",
     "CallError",
     "ClientClosedError",
     "ClientHooks",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graphql_prod.admission.admission import Admission
 from graphql_prod.calls.checks import require_agreement
 from graphql_prod.calls.reading import TolerantSerializer
 from graphql_prod.calls.settings import CallSettings, own_settings, settings_of
@@ -26,7 +27,7 @@ from graphql_prod.subscriptions.context import SubscriptionContext
 from graphql_prod.subscriptions.manager import ConnectionManager
 from graphql_prod.telemetry.hooks import hooks_of
 from graphql_prod.telemetry.instruments import Numbers
-from graphql_prod.telemetry.stats import ClientStats, PoolStats, ThrottleStats
+from graphql_prod.telemetry.stats import AdmissionStats, ClientStats, PoolStats, ThrottleStats
 from graphql_prod.telemetry.telemetry import Telemetry
 from graphql_prod.throttling.throttling import Throttling, throttling_of
 from graphql_prod.urls import has_credentials, host_of, http_url, server_of
@@ -100,6 +101,7 @@ class Composition:
     schemas: Schemas
     probe: Probe
     throttling: Throttling | None
+    admission: Admission
     serializer: GraphQLSerializer
     codec: GraphQLCodec | None
     method: str
@@ -128,7 +130,14 @@ class Composition:
             pool=PoolStats(*self.sessions.usage()),
             schema_age=self.schemas.age,
             throttle=self._throttle_stats(),
+            admission=self._admission_stats(),
         )
+
+    def _admission_stats(self) -> AdmissionStats | None:
+        known = self.admission
+        if not known.on:
+            return None
+        return AdmissionStats(known.state, known.rejection, known.rejected, known.reason)
 
     def _throttle_stats(self) -> ThrottleStats | None:
         known = self.throttling
@@ -163,6 +172,8 @@ def build(
     hooks = hooks_of(given.hooks, host)
     owned = given.session is None and given.transport is None
     numbers = Numbers(sessions.usage if owned else None, lambda: connections.down)
+    tell = None if hooks is None else lambda state: hooks.tell(hooks.on_state, None, reason=state)
+    admission = Admission(config.admission, host, tell)
     throttling = throttling_of(config.throttling, given.throttle_reader, registry)
     telemetry = Telemetry(config.telemetry, sessions, server_of(url), numbers, owned=owned)
     transport = ProductionTransport(
@@ -178,6 +189,7 @@ def build(
         static_headers=headers,
         hooks=hooks,
         throttling=throttling,
+        admission=admission,
     )
     schemas = Schemas(
         config.schema,
@@ -198,12 +210,13 @@ def build(
         transport=given.subscription_transport,
         auth_error_codes=config.auth_error_codes,
         hooks=hooks,
+        admission=admission,
     )
     connections = ConnectionManager(
         context, config.subscriptions, config.pool.subscriptions, registry.look_again
     )
     held = None if throttling is None else lambda: throttling.blocked_for > 0
-    probe = Probe(config.health, registry, methods.ask, held)
+    probe = Probe(config.health, registry, methods.ask, held, lambda: admission.isolated)
 
     async def release() -> None:
         """Close what calls and subscriptions went over."""
@@ -235,6 +248,7 @@ def build(
         schemas=schemas,
         probe=probe,
         throttling=throttling,
+        admission=admission,
         serializer=serializer,
         codec=given.codec,
         method=config.method or "post",

@@ -320,6 +320,8 @@ class ProductionClient(GraphQLClient):
         :raises InvalidResponseError: a success without GraphQL.
         :raises TransportError: no answer came.
         :raises ClientClosedError: the client is closed or closing.
+        :raises ThrottledError: nothing was sent: throttling holds calls back for longer than this one has.
+        :raises AdmissionRejectedError: nothing was sent: the upstream is ill, or was isolated.
         :raises GraphQLClientException: the stock client's other errors, among them a refused document; a
             subscription, which is for :meth:`subscribe` and :meth:`stream`.
         """
@@ -666,6 +668,8 @@ class ProductionClient(GraphQLClient):
         prod = self._prod
         prod.registry.admit()
         require_callable(resume=resume)
+        if prod.admission.on and not prod.admission.admits():
+            raise prod.admission.error("It was not subscribed.")
         offered = require_protocols(protocols)
         request = self._prepared(request, headers)
         request = request.copy(
@@ -687,6 +691,22 @@ class ProductionClient(GraphQLClient):
             resume=resume,
             credentials=self._prod_settings.credentials,
         )
+
+    def isolate(self, reason: str) -> None:
+        """Send nothing to this upstream from here on: calls raise :class:`AdmissionRejectedError` at once.
+
+        For operators: an upstream that does harm, or shall be left alone. ``ready()`` is false meanwhile;
+        subscriptions that have lost their connection wait. Nothing that is under way is ended. Also where
+        ``admission.mode`` is off. Shared with all views.
+
+        :param reason: a text for errors, the log and ``stats()``.
+        :raises ConfigurationError: there is no reason.
+        """
+        self._prod.admission.isolate(reason)
+
+    def restore(self) -> None:
+        """Take :meth:`isolate` back, and forget what admission has counted: all calls pass again."""
+        self._prod.admission.restore()
 
     async def ready(self, timeout: float | None = None) -> Readiness:
         """Whether the server answers: ``{ __typename }``, sent once, unvalidated, under the ``PROBE`` limits.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tenacity
 from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator
 
+from graphql_prod.admission.policy import AdmissionPolicy
 from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
@@ -67,6 +68,7 @@ class ProductionConfig(_SchemaSetting):
     :param shutdown: a :class:`ShutdownPolicy`.
     :param health: a :class:`HealthPolicy`.
     :param telemetry: a :class:`TelemetryPolicy`.
+    :param admission: an :class:`AdmissionPolicy`.
     :param throttling: a :class:`ThrottlingPolicy`, or the name of a preset (``github``, ``shopify``,
         ``linear``, ``monday``, ``hasura``, ``appsync``) or of a mode.
     :param tls: a :class:`TlsPolicy`, for our own sessions.
@@ -95,6 +97,7 @@ class ProductionConfig(_SchemaSetting):
     shutdown: ShutdownPolicy = Field(default_factory=ShutdownPolicy)
     health: HealthPolicy = Field(default_factory=HealthPolicy)
     telemetry: TelemetryPolicy = Field(default_factory=TelemetryPolicy)
+    admission: AdmissionPolicy = Field(default_factory=AdmissionPolicy)
     throttling: Annotated[ThrottlingPolicy, BeforeValidator(throttling_policy)] = Field(
         default_factory=ThrottlingPolicy
     )
@@ -123,6 +126,7 @@ class ProductionConfig(_SchemaSetting):
             shutdown: ShutdownPolicy | Mapping[str, Any] = ...,
             health: HealthPolicy | Mapping[str, Any] = ...,
             telemetry: TelemetryPolicy | Mapping[str, Any] = ...,
+            admission: AdmissionPolicy | Mapping[str, Any] = ...,
             throttling: ThrottlingPolicy | str | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,

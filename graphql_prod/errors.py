@@ -179,6 +179,17 @@ class ThrottledError(CallError):
         self.retry_after = retry_after
 
 
+class AdmissionRejectedError(CallError):
+    """Nothing was sent: the upstream is ill, and most calls are held back; or it was isolated by hand.
+
+    :ivar state: ``"open"``: the upstream is ill; ``"isolated"``: somebody has called ``client.isolate()``.
+    """
+
+    def __init__(self, message: str, *, state: Literal["open", "isolated"] = "open") -> None:
+        super().__init__(message)
+        self.state = state
+
+
 class ClientClosedError(CallError):
     """The client is closed or closing: the call was refused, or cut off at the shutdown's deadline."""
 

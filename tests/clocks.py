@@ -12,3 +12,13 @@ class Later(clock.Clock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
+
+
+class Hand(clock.Clock):
+    """A clock that a test sets."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return self.now

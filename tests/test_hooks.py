@@ -98,7 +98,7 @@ async def test_a_failure_that_is_final(server: ScriptedServer) -> None:
     """The last attempt is told of, though nothing follows it; one that the budget refuses is a rejection."""
     journal, retry = (
         Journal(),
-        RetryPolicy(wait_initial=0, wait_max=0, budget=RetryBudget(ratio=0, min_per_second=0)),
+        RetryPolicy(wait_initial=0, wait_max=0, budget=RetryBudget(ratio=0, reserve=0)),
     )
     server.always(Answer.disconnect())
     async with ProductionClient(server.url, validate=False, retry=retry, hooks=[journal]) as client:

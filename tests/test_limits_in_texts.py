@@ -98,7 +98,7 @@ async def test_a_wait_that_does_not_fit(server: ScriptedServer, backend: Backend
 async def test_a_budget_that_is_spent(server: ScriptedServer, backend: Backend, owner: Owner) -> None:
     """Not the attempts, of which there are more."""
     server.always(Answer.hang())
-    budget = RetryBudget(ratio=0, min_per_second=0.0)
+    budget = RetryBudget(ratio=0, reserve=0)
     retry = RetryPolicy(wait_initial=0, wait_max=0, budget=budget)
     async with client_of(server, backend, owner, retry=retry, timeout=TimeoutPolicy(read=0.1)) as client:
         for _ in range(20):

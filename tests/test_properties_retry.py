@@ -207,32 +207,10 @@ class Hand(clock.Clock):
         return self.now
 
 
-@dataclass
-class Ledger:
-    """What an account has seen, kept in full: when calls began, and when retries were granted."""
-
-    policy: RetryBudget
-    calls: list[float] = field(default_factory=list)
-    retries: list[float] = field(default_factory=list)
-
-    def check(self, now: float) -> None:
-        """The promise, of the window that ends now. A tenth of one is as exact as the account is."""
-        window = self.policy.window
-        since = now - window + 1e-6
-        spent = sum(at >= since for at in self.retries)
-        earned = sum(at >= since - window / 10 for at in self.calls)
-        assert spent <= self.policy.ratio * earned + self.policy.min_per_second * window + 1e-6
-
-    def check_all(self, begun: float, now: float) -> None:
-        """The promise of the whole time: the share of the calls, and the floor of each window begun."""
-        floor = self.policy.min_per_second * self.policy.window
-        windows = int((now - begun) / self.policy.window) + 1
-        assert len(self.retries) <= self.policy.ratio * len(self.calls) + floor * windows + 1e-6
-
-
 budgets = st.builds(
     RetryBudget,
     ratio=st.sampled_from([0.0, 0.1, 0.2, 0.5, 1.0, 3.0]) | st.floats(0, 2),
+    reserve=st.sampled_from([0.0, 1.0, 10.0]) | st.floats(0, 20),
     min_per_second=st.sampled_from([0.0, 0.05, 0.1, 1.0, 2.0]) | st.floats(0, 3),
     window=st.sampled_from([0.5, 1.0, 10.0, 60.0]) | st.floats(0.1, 100),
 )
@@ -248,61 +226,65 @@ moments = st.lists(
 
 
 @given(policy=budgets, moments=moments, begun=st.floats(0, 1e6))
-@example(RetryBudget(ratio=1, min_per_second=0), [(0.0, 5, 0), (0.9, 0, 5), (0.25, 0, 5)], 5000.0)
+@example(RetryBudget(ratio=1, reserve=0), [(0.0, 5, 0), (0.9, 0, 5), (0.25, 0, 5)], 5000.0)
 def test_the_budget(policy: RetryBudget, moments: list[tuple[float, int, int]], begun: float) -> None:
-    """In a window there are never more retries than their share of the calls and the floor.
+    """There are never more retries than the reserve, what successes have earned, and the floor if any.
 
-    What is left is never less than nothing, and a retry is refused only when less than one is left.
+    What is left is never less than nothing, never more than may be saved up, and a retry is refused only when
+    less than one is left.
     """
-    budget, ledger, hand = Budget(policy), Ledger(policy), Hand(begun)
+    floor = policy.min_per_second * policy.window
+    hand, granted, successes = Hand(begun), 0, list[float]()
     with clock.using(hand):
+        budget = Budget(policy)
         for passed, calls, failures in moments:
             hand.now += passed * policy.window
             for _ in range(calls):
                 budget.deposit(hand.now)
-                ledger.calls.append(hand.now)
+                successes.append(hand.now)
             for _ in range(failures):
                 left, rejections = budget.balance(), budget.rejections
                 assert left >= 0
-                granted = budget.withdraw()
-                assert granted is (left >= 1)
-                assert budget.rejections == rejections + (not granted)
-                if granted:
-                    ledger.retries.append(hand.now)
-                    ledger.check(hand.now)
-            assert budget.balance() >= 0
-        ledger.check_all(begun, hand.now)
+                recent = sum(at >= hand.now - 1.1 * policy.window - 1e-6 for at in successes)
+                assert left <= max(policy.reserve, policy.ratio * recent, floor) + 1e-6
+                good = budget.withdraw()
+                assert good is (left >= 1)
+                assert budget.rejections == rejections + (not good)
+                granted += good
+            earned = policy.ratio * len(successes) + policy.min_per_second * (hand.now - begun)
+            assert granted <= max(policy.reserve, floor) + earned + 1e-6
 
 
-@given(policy=budgets, moments=moments, begun=st.floats(0, 1e6), late=st.floats(0, 1))
-def test_a_call_that_is_counted_late(
-    policy: RetryBudget, moments: list[tuple[float, int, int]], begun: float, late: float
-) -> None:
-    """A call that another thread counts a little after it began never makes room for what was spent."""
-    budget, spent = Budget(policy), 0
-    with clock.using(Hand(begun)):
-        for _, calls, failures in moments:
-            spent += sum(budget.withdraw() for _ in range(failures))
-            for _ in range(calls):
-                before = budget.balance()
-                budget.deposit(max(0.0, begun - late * policy.window))
-                assert budget.balance() == pytest.approx(before + policy.ratio, abs=1e-6)
-        calls = sum(moment[1] for moment in moments)
-        assert spent <= policy.ratio * calls + policy.min_per_second * policy.window + 1e-6
-
-
-@given(policy=budgets, calls=st.integers(0, 30), part=st.floats(0, 0.9), begun=st.floats(0, 1e6))
-def test_deposits_expire(policy: RetryBudget, calls: int, part: float, begun: float) -> None:
-    """A call earns its share for a window, and nothing a tenth of one later: then the floor is all."""
-    floor = policy.min_per_second * policy.window
-    budget, hand = Budget(policy), Hand(begun)
+@given(policy=budgets, rate=st.sampled_from([0.1, 1.0, 5.0, 20.0, 1000.0]), attempts=st.integers(2, 6))
+def test_an_outage(policy: RetryBudget, rate: float, attempts: int) -> None:
+    """Whatever the rate: the calls, and at most what was saved up. A fleet of quiet clients is held by it."""
+    hand = Hand(1000.0)
     with clock.using(hand):
-        for _ in range(calls):
-            budget.deposit(begun)
-        hand.now = begun + part * policy.window
-        assert budget.balance() == pytest.approx(floor + policy.ratio * calls)
-        hand.now = begun + 1.11 * policy.window
-        assert budget.balance() == pytest.approx(floor)
+        budget = Budget(RetryBudget(ratio=policy.ratio, reserve=policy.reserve, window=policy.window))
+        for _ in range(50):  # good times
+            hand.now += 1 / rate
+            budget.deposit(hand.now)
+        most, granted = max(policy.reserve, policy.ratio * 50), 0
+        for _ in range(500):
+            hand.now += 1 / rate
+            for _ in range(attempts - 1):
+                granted += budget.withdraw()
+        assert granted <= most + 1e-6
+
+
+@given(policy=budgets, quiet=st.floats(1.2, 20))
+def test_what_is_saved_up_expires(policy: RetryBudget, quiet: float) -> None:
+    """Over the reserve nothing is kept longer than the window; the reserve is."""
+    hand = Hand(1000.0)
+    with clock.using(hand):
+        budget = Budget(policy)
+        for _ in range(200):
+            budget.deposit(hand.now)
+        hand.now += quiet * policy.window
+        floor = policy.min_per_second * policy.window
+        most = max(policy.reserve, floor)
+        assert budget.balance() <= most + 1e-6
+        assert budget.balance() >= min(policy.reserve, policy.ratio * 200) - 1e-6
 
 
 # --- a whole call ---------------------------------------------------------------------------------

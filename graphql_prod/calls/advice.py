@@ -76,4 +76,5 @@ def too_long(most: float) -> str:
 
 
 BUDGET_SPENT = "The retry budget (retry.budget) leaves no further attempt."
+NOT_ADMITTED = "Admission holds further attempts back, because the upstream is ill."
 CLOSING = "The client is closing, and tries nothing again."

@@ -6,7 +6,8 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from graphql_prod.calls.advice import BUDGET_SPENT, CLOSING, explain, no_room, used_up
+from graphql_prod.calls.advice import BUDGET_SPENT, CLOSING, NOT_ADMITTED, explain, no_room, used_up
+from graphql_prod.calls.attempt_ends import end_of, exchange_of, is_clean, note_answer, tell_of_health
 from graphql_prod.calls.call import Call, current
 from graphql_prod.calls.holding import Holding
 from graphql_prod.calls.outcomes import is_unauthenticated, nothing_ran, of_answer, of_exception, refusal_of
@@ -19,7 +20,6 @@ from graphql_prod.headers import provided
 from graphql_prod.renewals import FRESH
 from graphql_prod.resilience.retry.decision import AttemptOutcome, SendStatus, should_retry
 from graphql_prod.runtime import logs
-from graphql_prod.sessions.exchange import Exchange
 from graphql_prod.texts.redaction import conceal, safe_cause, secrets_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLResponse as StockResponse
     from aiographql.client.serializer import GraphQLSerializer
 
+    from graphql_prod.admission.admission import Admission
     from graphql_prod.calls.sender import Sender
     from graphql_prod.calls.settings import CallSettings
     from graphql_prod.credentials import Credentials, Given
@@ -65,6 +66,7 @@ class AttemptLoop:
         url_credentials: bool,
         hooks: Hooks | None,
         throttling: Throttling | None,
+        admission: Admission,
     ) -> None:
         self.host = host
         self.retries = 0
@@ -77,6 +79,7 @@ class AttemptLoop:
         self._registry = registry
         self._static_headers = static_headers
         self._hooks = hooks
+        self._admission = admission
         self._floods = logs.FloodGate()
         self._holding = (
             None if throttling is None else Holding(throttling, registry, static_headers, hooks, self._floods)
@@ -97,9 +100,16 @@ class AttemptLoop:
         state: tenacity.RetryCallState | None = None
         credentials, bare, refused = call.settings.credentials, request, None
         holding, refusals = self._holding, 0
+        admission, ill = self._admission, False
         attempt: AttemptOutcome | None = None
         response: StockResponse | None = None
         while True:
+            if admission.on and not call.settings.probe and not admission.admits():
+                self._note_rejection(call)
+                if attempt is None:
+                    raise admission.error(call.consequence)
+                explain(attempt, NOT_ADMITTED, "Not tried again: admission holds calls back.")
+                break
             if holding is not None and holding.paces and not holding.at_once(call, bare, credentials):
                 try:
                     await holding.turn(call, bare, credentials, refused=refusals > 0)
@@ -111,6 +121,9 @@ class AttemptLoop:
                 request, lent = await self._authorized(call, credentials, bare, refused)
             call.attempts += 1
             sent_before, response = call.sent, None
+            if admission.on:
+                call.admission = admission
+                admission.sent()
             try:
                 sending = self._sender.send(call, method, request, serializer, **kwargs)
                 limit = call.settings.timeout.attempt
@@ -119,11 +132,11 @@ class AttemptLoop:
                 secrets = self._secrets(request)
                 unsent = unwritable(error, request, serializer, self.host)
                 if unsent is not None:
-                    _exchange(call).sent = False
+                    exchange_of(call).sent = False
                 given = self._sender.custom is not None or self._sessions.given is not None
                 attempt = of_exception(
                     unsent or error,
-                    _exchange(call),
+                    exchange_of(call),
                     call,
                     self.host,
                     endpoint=self._endpoint,
@@ -133,14 +146,17 @@ class AttemptLoop:
                 conceal(attempt.error, secrets)
                 unsent = None
             else:
-                if _is_clean(response, call):
+                if is_clean(response, call):
                     call.status = None
                     if credentials is not None and credentials.renewals.watching:
-                        _note_answer(call, credentials, lent)
-                    exchange = call.exchange or _exchange(call)
+                        note_answer(call, credentials, lent)
+                    exchange = call.exchange or exchange_of(call)
                     if call.held is not None:
                         call.held.answered(exchange.status, exchange.headers, response.json)
                         call.held = None
+                    if call.admission is not None:
+                        call.admission.succeeded()
+                        call.admission = None
                     if self._hooks is not None:
                         self._hooks.tell(
                             self._hooks.on_attempt,
@@ -151,10 +167,10 @@ class AttemptLoop:
                             call.elapsed,
                         )
                     return answered(response, exchange.status, exchange.headers, call.attempts, call.started)
-                attempt = of_answer(response, _exchange(call), call, self.host)
+                attempt = of_answer(response, exchange_of(call), call, self.host)
                 if attempt is not None and attempt.error is not None:
                     conceal(attempt.error, self._secrets(request))
-            exchange, call.exchange = _exchange(call), None
+            exchange, call.exchange = exchange_of(call), None
             call.status = exchange.status
             if self._hooks is not None:
                 self._hooks.tell(
@@ -168,6 +184,9 @@ class AttemptLoop:
             if holding is not None:
                 told = holding.read(call, attempt, response, exchange, refusals)
                 if told is not None and told.refused:
+                    if call.admission is not None:
+                        call.admission.succeeded()  # it is there, and has enough
+                        call.admission = None
                     call.sent = sent_before
                     attempt = holding.as_refusal(call, told, attempt, response, exchange)
                     state = state or call.settings.backoff.state(call.started)
@@ -175,6 +194,9 @@ class AttemptLoop:
                         break
                     refusals += 1
                     continue
+            if call.admission is not None:
+                ill = tell_of_health(call.admission, attempt, ill)
+                call.admission = None
             if (
                 credentials is not None
                 and is_unauthenticated(attempt, response, call)
@@ -197,10 +219,18 @@ class AttemptLoop:
                 call.span.retry(attempt, wait)
         wait = attempt.refused_for
         try:
-            response = _end(attempt)
+            response = end_of(attempt)
         finally:
             attempt = state = None  # the traceback of the error holds this frame
         return answered(response, exchange.status, exchange.headers, call.attempts, call.started, wait)
+
+    def _note_rejection(self, call: Call) -> None:
+        if call.span is not None:
+            call.span.not_admitted()
+        hooks = self._hooks
+        if hooks is not None:
+            reason = "isolated" if self._admission.state == "isolated" else "admission"
+            hooks.tell(hooks.on_rejected, call.request, call.attempts, None, reason, call.elapsed)
 
     def _may_renewal_help(
         self, credentials: Credentials, refusal: CredentialsRefusal, given: Given, before: Given | None
@@ -340,37 +370,3 @@ class AttemptLoop:
             return True
         explain(attempt, CLOSING, "Not tried again: the client is closing.")
         return False
-
-
-def _note_answer(call: Call, credentials: Credentials, given: Given) -> None:
-    request = call.request
-    if request is not None:
-        scope = credentials.scope(given)
-        credentials.renewals.answered(request.query, request.operationName, given.generation, scope)
-
-
-def _is_clean(response: StockResponse, call: Call) -> bool:
-    """The short way out, for data without errors under a success status."""
-    json, exchange = response.json, call.exchange
-    return (
-        type(json) is dict  # a transport of the caller's may give anything
-        and type(json.get("data")) is dict
-        and "errors" not in json
-        and (exchange is None or exchange.status is None or exchange.status < 300)
-    )
-
-
-def _exchange(call: Call) -> Exchange:
-    return call.exchange or Exchange()
-
-
-def _end(attempt: AttemptOutcome) -> StockResponse:
-    """What the stock client would give: the answer if there is one, else the error."""
-    error = attempt.error
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error, attempt  # the traceback of the error holds this frame
-    assert attempt.response is not None  # noqa: S101 -- a record without an error has an answer
-    return attempt.response

@@ -46,11 +46,25 @@ class HeldCall(Protocol):
         """Nobody waits for an answer any more."""
 
 
+class AskedAdmission(Protocol):
+    """Who counts what becomes of attempts."""
+
+    def succeeded(self) -> None:
+        """The upstream has answered."""
+
+    def failed(self, *, first: bool) -> None:
+        """The upstream has failed a call."""
+
+    def abandoned(self) -> None:
+        """The attempt says nothing of the upstream."""
+
+
 class Call(RegisteredCall):
     """State of one call; the registry knows which one is asking."""
 
     __slots__ = (
         "activity",
+        "admission",
         "closing",
         "executed",
         "held",
@@ -100,6 +114,8 @@ class Call(RegisteredCall):
         self.sent = False
         self.executed = False
         """True when a part of this call was a mutation that the server may have seen."""
+        self.admission: AskedAdmission | None = None
+        """Who waits to hear what becomes of the attempt that is under way; None: nobody."""
         self.held: HeldCall | None = None
         """Its place among the calls that throttling lets go; None where none is taken."""
         self.last_error: Exception | None = None

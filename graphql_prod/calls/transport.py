@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest
     from aiographql.client.serializer import GraphQLSerializer
 
+    from graphql_prod.admission.admission import Admission
     from graphql_prod.calls.call import Subject
     from graphql_prod.calls.response import GraphQLResponse
     from graphql_prod.calls.settings import CallSettings
@@ -63,6 +64,7 @@ class ProductionTransport(GraphQLTransport):
         static_headers: Mapping[str, str] | None = None,
         hooks: Hooks | None = None,
         throttling: Throttling | None = None,
+        admission: Admission,
     ) -> None:
         self.host = host
         self._url_credentials = has_credentials(endpoint)
@@ -85,6 +87,7 @@ class ProductionTransport(GraphQLTransport):
             url_credentials=self._url_credentials,
             hooks=hooks,
             throttling=throttling,
+            admission=admission,
         )
         self._silent_probes = not telemetry.policy.probes
         self._custom_is_the_parents = False
@@ -199,10 +202,10 @@ class ProductionTransport(GraphQLTransport):
         try:
             self._registry.register(call)
             token = ASKING.set(call)
-            if self.budget is not None and subject is not None:
-                self.budget.deposit(call.started)
             async with call.limit:
                 answer = await operation(*args, **kwargs)
+                if self.budget is not None and subject is not None and (call.status or 0) < 500:
+                    self.budget.deposit(call.started)
                 return answer
         except asyncio.CancelledError as error:
             call.outcome, failure = "cancelled", error
@@ -227,6 +230,11 @@ class ProductionTransport(GraphQLTransport):
                 call.parent.adopt_facts(call)
             if call.held is not None:
                 call.held.release()
+            if call.admission is not None:
+                if call.outcome == "own":
+                    call.admission.failed(first=call.attempts == 1)  # the total ran out in mid-attempt
+                else:
+                    call.admission.abandoned()
             call.release_references()
             if call.span is not None:
                 call.span.end(failure, answer)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 QUERY = "{ __typename }"
 
-Kind = Literal["draining", "timeout", "unreachable", "status", "errors", "cancelled", "failed"]
+Kind = Literal["draining", "timeout", "unreachable", "status", "errors", "cancelled", "failed", "isolated"]
 """``status``: an answer that is no success; ``errors``: a success with GraphQL errors, or without GraphQL."""
 
 
@@ -65,11 +65,18 @@ class Probe:
     """
 
     def __init__(
-        self, policy: HealthPolicy, registry: Registry, ask: Ask, held: Callable[[], bool] | None = None
+        self,
+        policy: HealthPolicy,
+        registry: Registry,
+        ask: Ask,
+        held: Callable[[], bool] | None = None,
+        isolated: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._policy = policy
         self._registry = registry
         self._ask = ask
+        self._isolated = isolated
+        """Why the upstream was isolated by hand; None where it was not."""
         self._held = held
         """Whether throttling holds calls back; None where it is off."""
         self._flights: dict[asyncio.AbstractEventLoop, asyncio.Task[Readiness]] = {}
@@ -91,6 +98,9 @@ class Probe:
         limits = PROBE if timeout is None else _limits(_checked(timeout))
         if not self._is_open():
             return self._draining()
+        isolated = self._isolated()
+        if isolated is not None:
+            return Readiness(False, f"{self._registry.host} is isolated: {isolated}", kind="isolated")
         if self._held is not None and self._held():
             return THROTTLED  # the server is there, and has asked for silence
         flight = self._flights.get(asyncio.get_running_loop())

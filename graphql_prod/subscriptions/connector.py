@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiographql.client.serializer import GraphQLSerializer
 
+    from graphql_prod.admission.admission import Admission
     from graphql_prod.credentials import Given
     from graphql_prod.sessions.session import Session
     from graphql_prod.subscriptions.context import SubscribeRequest, SubscriptionContext
@@ -79,6 +80,12 @@ class Connector:
         self._unused = False
         """Whether no attempt has been made with it yet."""
         self._refused: Given | None = None
+
+    @property
+    def admission(self) -> Admission | None:
+        """Whom a reconnect asks; None: nobody."""
+        found = self._context.admission
+        return found if found is not None and found.on else None
 
     def identity(self) -> object:
         """What the provider makes of whoever runs this: only those for whom it is the same share a socket.

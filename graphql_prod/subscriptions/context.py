@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiographql.client.serializer import GraphQLSerializer
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
+    from graphql_prod.admission.admission import Admission
     from graphql_prod.credentials import Credentials
     from graphql_prod.sessions.session import Session
     from graphql_prod.sessions.sessions import Sessions
@@ -61,6 +62,7 @@ class SubscriptionContext:
     """The client's own subscription transport, which outlives its subscriptions."""
     auth_error_codes: frozenset[str] = frozenset()
     hooks: Hooks | None = None
+    admission: Admission | None = None
 
     def over_websockets(self, session: GraphQLSession | None) -> bool:
         """Whether a socket is one of the websockets library; a session given for it decides."""

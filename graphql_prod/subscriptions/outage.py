@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphql_prod import clock
@@ -15,6 +16,7 @@ from graphql_prod.subscriptions.rest import Rest
 from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
+    from graphql_prod.admission.admission import Admission
     from graphql_prod.runtime.logs import FloodGate
     from graphql_prod.subscriptions.connector import Connector
     from graphql_prod.subscriptions.losses import ConnectionLost
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.subscriber import Subscriber
 
 logger = logging.getLogger("graphql_prod")
+
+
+REJECTED = 1.0
+"""Seconds, more or less, after which a reconnect that is not admitted asks again."""
 
 
 class Reporting(Protocol):
@@ -59,6 +65,7 @@ class Outage:
     """
 
     __slots__ = (
+        "_asked",
         "_backoff",
         "_begun",
         "_channel",
@@ -83,6 +90,8 @@ class Outage:
         self._reconnects = 0
         """Attempts to reconnect, since a connection was last stable."""
         self.renewed = False
+        self._asked: Admission | None = None
+        """Who waits to hear what becomes of the attempt that is under way; None: nobody."""
 
     def wake(self) -> None:
         """Somebody new has come, who need not wait as long as the others."""
@@ -96,6 +105,12 @@ class Outage:
         """Count an attempt; wait first where there have been too many of late. Safe to cancel."""
         if early := self._backoff.early():
             await self._rest.take(early, early)
+        admission = self._channel.connector.admission
+        if admission is not None:
+            while self._lost is not None and not admission.admits():
+                await self._rest.take(REJECTED * (0.5 + random.random()), REJECTED / 2)  # noqa: S311
+            admission.sent()
+        self._asked = admission
         self._backoff.began()
         self._tried += 1
         self._reconnects += self._lost is not None
@@ -117,6 +132,9 @@ class Outage:
 
         Counted and logged, unless it was the first one.
         """
+        if self._asked is not None:
+            self._asked.succeeded()
+            self._asked = None
         gap = self.missed()
         if self._lost is None:
             return gap
@@ -144,6 +162,8 @@ class Outage:
 
         Safe to cancel.
         """
+        if self._asked is not None:
+            self._tell_of_health(self._asked, loss)
         renewing = self._decide(loss)
         if not self._channel.subscribers:
             return
@@ -168,6 +188,16 @@ class Outage:
             ),
         )
         await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
+
+    def _tell_of_health(self, asked: Admission, loss: ConnectionLost) -> None:
+        """What an attempt to connect that has failed says of the upstream."""
+        self._asked = None
+        if loss.refused or loss.closed or (loss.status is not None and loss.status < 500):
+            asked.succeeded()
+        elif loss.ours:
+            asked.abandoned()
+        else:
+            asked.failed(first=self._tried == 1)
 
     def _newest(self) -> int | None:
         """How often the newest subscription has failed to connect; None if all have been connected."""

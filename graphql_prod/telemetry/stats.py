@@ -36,6 +36,22 @@ class ThrottleStats:
 
 
 @dataclass(frozen=True, slots=True)
+class AdmissionStats:
+    """Which calls are sent to an upstream that is ill, at the moment of asking.
+
+    :ivar state: ``"closed"``: all of them; ``"open"``: some; ``"isolated"``: none, by hand.
+    :ivar rejection: the probability, from 0 to 1, with which a call would be rejected now.
+    :ivar rejected: calls and retries that were not sent, since the client was made.
+    :ivar reason: what ``isolate()`` was given; None where it was not called.
+    """
+
+    state: str
+    rejection: float
+    rejected: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClientStats:
     """Counts of a client and its views, at the moment of asking.
 
@@ -54,6 +70,8 @@ class ClientStats:
     :ivar pool: the connection pool.
     :ivar schema_age: seconds since the schema was introspected, or None if it never was.
     :ivar throttle: what throttling does; None where it is off.
+    :ivar admission: whether calls are sent to an upstream that is ill; None where all of them are, because
+        admission is off and nobody has isolated it.
     """
 
     state: str
@@ -71,3 +89,4 @@ class ClientStats:
     pool: PoolStats
     schema_age: float | None
     throttle: ThrottleStats | None = None
+    admission: AdmissionStats | None = None

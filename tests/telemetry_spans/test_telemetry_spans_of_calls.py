@@ -121,7 +121,7 @@ class Case(NamedTuple):
     told: dict[str, Any] = {}  # noqa: RUF012 -- never changed
 
 
-DOWN, NO_BUDGET = Answer.page(503), RetryPolicy(budget=RetryBudget(ratio=0, min_per_second=0))
+DOWN, NO_BUDGET = Answer.page(503), RetryPolicy(budget=RetryBudget(ratio=0, reserve=0))
 CASES = {
     "success": Case(()),
     "retried": Case((DOWN, Answer.reset()), told={"reasons": (UNAVAILABLE, "connection lost")}),

@@ -16,41 +16,60 @@ _SLOTS = 10
 
 @dataclass(slots=True)
 class Budget:
-    """A client's account of :class:`RetryBudget`: calls and retries, counted over a sliding window.
+    """A client's account of :class:`RetryBudget`: it begins with the reserve, and successes pay into it.
 
-    One slot more than the window has, so that what is counted is never less than a window.
+    The calls of the window are counted in slots, one more than the window has, so that what is counted is
+    never less than a window.
     """
 
     policy: RetryBudget
     rejections: int = 0
+    _there: float = field(init=False)
+    _at: float | None = None
+    """When ``min_per_second`` was last paid in."""
     _slot: int = 0
     _calls: list[int] = field(default_factory=lambda: [0] * (_SLOTS + 1))
-    _retries: list[int] = field(default_factory=lambda: [0] * (_SLOTS + 1))
+
+    def __post_init__(self) -> None:
+        self._there = max(self.policy.reserve, self.policy.min_per_second * self.policy.window)
 
     def deposit(self, now: float) -> None:
-        """Count a call, among those of now if another thread was faster."""
-        slot = int(now * _SLOTS / self.policy.window)
+        """A call was successful; counted among those of now if another thread was faster."""
+        policy = self.policy
+        slot = int(now * _SLOTS / policy.window)
         if slot > self._slot:  # asked here, too: most calls find the slot of the one before
             self._forget(slot)
         self._calls[self._slot % (_SLOTS + 1)] += 1
+        there = self._there + policy.ratio
+        if there > policy.reserve:
+            floor = policy.min_per_second * policy.window
+            there = min(there, max(policy.reserve, floor, policy.ratio * sum(self._calls)))
+        self._there = there
 
     def withdraw(self) -> bool:
-        """Count a retry, if one is left; a refusal is counted too."""
+        """Take a retry, if one is left; a refusal is counted too."""
         if self.balance() < 1:
             self.rejections += 1
             return False
-        self._retries[self._slot % (_SLOTS + 1)] += 1
+        self._there -= 1
         return True
 
     def balance(self) -> float:
-        """How many retries are left now; 0 where retries outlive the calls that earned them."""
-        self._forget(int(clock.monotonic() * _SLOTS / self.policy.window))
-        earned = self.policy.ratio * sum(self._calls) + self.policy.min_per_second * self.policy.window
-        return max(0.0, earned - sum(self._retries))
+        """How many retries are left now."""
+        policy, now = self.policy, clock.monotonic()
+        self._forget(int(now * _SLOTS / policy.window))
+        most = max(policy.reserve, policy.ratio * sum(self._calls))
+        if policy.min_per_second:
+            most = max(most, policy.min_per_second * policy.window)
+            since = now if self._at is None else min(self._at, now)
+            self._there += policy.min_per_second * (now - since)
+            self._at = now
+        self._there = min(self._there, most)
+        return self._there
 
     def _forget(self, slot: int) -> None:
         if slot <= self._slot:
             return
         for passed in range(self._slot + 1, min(slot, self._slot + _SLOTS + 1) + 1):
-            self._calls[passed % (_SLOTS + 1)] = self._retries[passed % (_SLOTS + 1)] = 0
+            self._calls[passed % (_SLOTS + 1)] = 0
         self._slot = slot

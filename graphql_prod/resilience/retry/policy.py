@@ -20,16 +20,20 @@ TRANSIENT_STATUSES = frozenset({500, 502, 503, 504, 507, 508, 509, *range(520, 6
 class RetryBudget(Policy):
     """How many retries all calls of a client may make together.
 
-    Finagle's and Linkerd's numbers: in any ``window`` at most ``ratio`` times the calls begun in it,
-    plus ``min_per_second`` for each of its seconds.
+    It begins with ``reserve`` retries. Each successful call adds ``ratio`` of one, up to the larger of
+    ``reserve`` and ``ratio`` times the calls of ``window``. So in an outage a client sends its calls and at
+    most what is saved up, whatever its rate: a fleet of quiet clients does not multiply an outage either.
 
-    :param ratio: retries per call; 0.2 lets an outage see 1.2 times the offered load.
-    :param min_per_second: retries a second that are always allowed, so that a quiet client may retry.
-    :param window: seconds over which both are counted.
+    :param ratio: retries that a successful call earns; Finagle's and Linkerd's 0.2.
+    :param reserve: retries that there are at the beginning, and that may be saved up without traffic.
+    :param min_per_second: retries a second that come without any success. 0: none. Finagle's 10 lets a quiet
+        client repeat every call, and so a fleet of them multiply an outage by ``retry.attempts``.
+    :param window: seconds whose calls say how much may be saved up.
     """
 
     ratio: Annotated[float, Number, Field(ge=0)] = 0.2
-    min_per_second: Annotated[float, Number, Field(ge=0)] = 10.0
+    reserve: Annotated[float, Number, Field(ge=0)] = 10.0
+    min_per_second: Annotated[float, Number, Field(ge=0)] = 0.0
     window: Seconds = 10.0
 
 

@@ -1,0 +1,1 @@
+"""Upstreams that are ill: which calls are still sent, and which are not."""
