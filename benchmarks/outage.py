@@ -99,7 +99,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     logging.disable()
     print(
-        f"A full outage: {chosen.tasks} tasks calling for {chosen.seconds:g} s (floor: 10 retries a second)"
+        f"A full outage: {chosen.tasks} tasks calling for {chosen.seconds:g} s (reserve: 10 retries)"
     )
     asyncio.run(measure(chosen.tasks, chosen.seconds))
 
