@@ -98,9 +98,7 @@ def main() -> None:
     arguments.add_argument("--tasks", type=int, default=50)
     chosen = arguments.parse_args()
     logging.disable()
-    print(
-        f"A full outage: {chosen.tasks} tasks calling for {chosen.seconds:g} s (reserve: 10 retries)"
-    )
+    print(f"A full outage: {chosen.tasks} tasks calling for {chosen.seconds:g} s (reserve: 10 retries)")
     asyncio.run(measure(chosen.tasks, chosen.seconds))
 
 

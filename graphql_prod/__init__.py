@@ -32,6 +32,8 @@ from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.shutdown.report import ShutdownReport
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
+from graphql_prod.subscriptions.states import SubscriptionState
+from graphql_prod.subscriptions.subscription import ProductionSubscription
 from graphql_prod.telemetry.hooks import ClientHooks, HookRecord
 from graphql_prod.telemetry.policy import TelemetryPolicy
 from graphql_prod.telemetry.stats import AdmissionStats, ClientStats, PoolStats, ThrottleStats
@@ -66,6 +68,7 @@ __all__ = [
     "Problem",
     "ProductionClient",
     "ProductionConfig",
+    "ProductionSubscription",
     "Quota",
     "Readiness",
     "RequestTimeoutError",
@@ -80,6 +83,7 @@ __all__ = [
     "SubscriptionGap",
     "SubscriptionLimitError",
     "SubscriptionPolicy",
+    "SubscriptionState",
     "TelemetryPolicy",
     "Throttle",
     "ThrottleStats",

@@ -42,7 +42,7 @@ from graphql_prod.subscriptions.context import SubscribeRequest
 from graphql_prod.subscriptions.payload import checked
 from graphql_prod.subscriptions.stream import EventStream
 from graphql_prod.subscriptions.subscription import ended, subscribed
-from graphql_prod.urls import redacted
+from graphql_prod.urls import host_of, redacted
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from aiographql.client import (
         GraphQLCodec,
         GraphQLRequest,
-        GraphQLSubscription,
         GraphQLSubscriptionEvent,
         GraphQLTransport,
     )
@@ -69,9 +68,11 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.policy import Backend
     from graphql_prod.shutdown.hooks import Hook, HookPhase
     from graphql_prod.shutdown.report import ShutdownReport
-    from graphql_prod.subscriptions.context import Resume
+    from graphql_prod.subscriptions.context import Restart, Resume
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.payload import PayloadProvider
+    from graphql_prod.subscriptions.states import OnState
+    from graphql_prod.subscriptions.subscription import ProductionSubscription
     from graphql_prod.telemetry.hooks import Watcher
     from graphql_prod.telemetry.stats import ClientStats
     from graphql_prod.throttling.recognition import Reader
@@ -522,7 +523,9 @@ class ProductionClient(GraphQLClient):
         *,
         on_gap: Callable[[SubscriptionGap], Any] | None = None,
         resume: Resume | None = None,
-    ) -> GraphQLSubscription:
+        on_state: OnState | None = None,
+        restart: Restart | None = None,
+    ) -> ProductionSubscription:
         """Subscribe, and go on being subscribed whatever becomes of the connection.
 
         Arguments and result are the stock client's. Returns once the server has acknowledged the
@@ -536,6 +539,11 @@ class ProductionClient(GraphQLClient):
             the events. None: gaps are only logged.
         :param resume: a sync or async callable ``(last_event, variables) -> variables``, asked before each
             resubscription; ``last_event`` is the last one that came, or None. None: the same variables.
+        :param on_state: a sync or async callable, told of every :class:`SubscriptionState` as it happens.
+        :param restart: asked when the server ends the subscription: with the event of its ``error``, or None
+            for its ``complete``. True subscribes anew as after a lost connection, told as a gap, within
+            ``subscriptions.max_reconnects``. For gateways that end subscriptions when a subgraph restarts.
+            None: the server's end is the end.
         :raises SubscriptionClosedError: the server refused with a fatal close code, or the credentials.
         :raises SubscriptionLimitError: it would need one socket more than ``pool.subscriptions``.
         :raises RequestTimeoutError: no acknowledgement came within ``subscriptions.ack_timeout``.
@@ -545,7 +553,7 @@ class ProductionClient(GraphQLClient):
         :raises ConfigurationError: ``protocols`` is empty, or names one that we do not speak.
         :raises GraphQLClientException: the document is no subscription, or does not fit the schema.
         """
-        require_callable(on_gap=on_gap)
+        require_callable(on_gap=on_gap, on_state=on_state, restart=restart)
         subscribe_request = await self._subscribe_request(
             request,
             headers,
@@ -557,6 +565,8 @@ class ProductionClient(GraphQLClient):
             connection_init_payload,
             transport,
             resume,
+            on_state,
+            restart,
         )
         subscription = await subscribed(
             self._prod.connections,
@@ -586,6 +596,8 @@ class ProductionClient(GraphQLClient):
         *,
         gaps: Literal[False] = ...,
         resume: Resume | None = ...,
+        on_state: OnState | None = ...,
+        restart: Restart | None = ...,
     ) -> AsyncGenerator[GraphQLSubscriptionEvent, None]: ...
 
     @overload
@@ -603,6 +615,8 @@ class ProductionClient(GraphQLClient):
         *,
         gaps: bool,
         resume: Resume | None = ...,
+        on_state: OnState | None = ...,
+        restart: Restart | None = ...,
     ) -> AsyncGenerator[GraphQLSubscriptionEvent | SubscriptionGap, None]: ...
 
     def stream(
@@ -619,6 +633,8 @@ class ProductionClient(GraphQLClient):
         *,
         gaps: bool = False,
         resume: Resume | None = None,
+        on_state: OnState | None = None,
+        restart: Restart | None = None,
     ) -> AsyncGenerator[Any, None]:
         """The events of a subscription, in order, as an asynchronous iterator.
 
@@ -630,7 +646,7 @@ class ProductionClient(GraphQLClient):
         the next ``anext()`` goes on where it was. A task that ends by a cancel drops the iterator with it.
 
         :param gaps: True yields a :class:`SubscriptionGap` wherever events may be missing.
-        :param resume: as in :meth:`subscribe`.
+        :param resume: as in :meth:`subscribe`; so are ``on_state`` and ``restart``.
         :raises GraphQLRequestException: the server ended the subscription with an error.
         :raises SubscriptionClosedError: it ended for good, and not because anybody asked for it.
         """
@@ -647,6 +663,8 @@ class ProductionClient(GraphQLClient):
                 connection_init_payload,
                 transport,
                 resume,
+                on_state,
+                restart,
             ),
             gaps=gaps,
         )
@@ -663,11 +681,13 @@ class ProductionClient(GraphQLClient):
         payload: dict[str, Any] | PayloadProvider | None,
         transport: GraphQLSubscriptionTransport | None,
         resume: Resume | None,
+        on_state: OnState | None,
+        restart: Restart | None,
     ) -> SubscribeRequest:
         """What is asked for, checked: a subscription that fits the schema."""
         prod = self._prod
         prod.registry.admit()
-        require_callable(resume=resume)
+        require_callable(resume=resume, on_state=on_state, restart=restart)
         if prod.admission.on and not prod.admission.admits():
             raise prod.admission.error("It was not subscribed.")
         offered = require_protocols(protocols)
@@ -681,16 +701,31 @@ class ProductionClient(GraphQLClient):
         with Group(self._settings_of(request, None), self._prod.registry):
             await self.validate(request)
         prod.registry.admit()  # it may have begun to close meanwhile
+        policy = prod.config.subscriptions
+        where = policy.endpoint if callable(policy.endpoint) else None
+        endpoint = policy.endpoint if isinstance(policy.endpoint, str) else self.endpoint
         return SubscribeRequest(
-            endpoint=self.endpoint,
+            endpoint=endpoint,
             request=request,
             protocols=offered,
             payload=checked(payload),
             session=session,
             transport=transport or prod.connections.transport,
             resume=resume,
+            restart=restart,
+            where=where,
+            compression=policy.compression,
+            states=prod.connections.states_of(on_state, request, host_of(endpoint)),
             credentials=self._prod_settings.credentials,
         )
+
+    async def reconnect_subscriptions(self) -> None:
+        """Connect all subscriptions anew now, with fresh credentials, payload and endpoint; told as gaps.
+
+        For a token that was rotated, or an upstream that has moved. Returns when all have been acknowledged,
+        or have ended. Safe to cancel: the reconnects go on.
+        """
+        await self._prod.connections.reconnect()
 
     def isolate(self, reason: str) -> None:
         """Send nothing to this upstream from here on: calls raise :class:`AdmissionRejectedError` at once.

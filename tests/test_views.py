@@ -110,7 +110,7 @@ class TestShared:
     async def test_budget(self, server: ScriptedServer, backend: Any) -> None:
         """The retry budget is one for all, also under a view's own retry policy."""
         server.always(Answer.page(503))
-        config = ProductionConfig(retry=RetryPolicy(budget=RetryBudget(ratio=0, min_per_second=0.3)))
+        config = ProductionConfig(retry=RetryPolicy(budget=RetryBudget(ratio=0, reserve=3)))
         with no_waiting():
             async with ProductionClient(server.url, validate=False, backend=backend, config=config) as client:
                 view = client.with_options(retry=RetryPolicy(attempts=10, budget=None))

@@ -39,7 +39,8 @@ class AdmissionPolicy(Policy):
     @classmethod
     def _contradictions(cls, named: dict[str, Any]) -> Iterator[Problem]:
         yield from super()._contradictions(named)
-        others = sorted(named.keys() - {"mode"})
+        default = {key: each.default for key, each in cls.model_fields.items()}
+        others = sorted(key for key in named.keys() - {"mode"} if named[key] != default.get(key))
         if named.get("mode") == "off" and others:
             yield Problem(
                 f"mode, {', '.join(others)}",

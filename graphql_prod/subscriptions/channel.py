@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from graphql_prod import clock
 from graphql_prod.subscriptions.connection import Connection
@@ -21,6 +21,7 @@ from graphql_prod.subscriptions.protocol import (
 )
 from graphql_prod.subscriptions.send_queue import SendQueue
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
+from graphql_prod.subscriptions.steering import watch_silence
 from graphql_prod.texts.redaction import conceal
 
 if TYPE_CHECKING:
@@ -28,53 +29,12 @@ if TYPE_CHECKING:
 
     from aiographql.client.serializer import GraphQLSerializer
 
-    from graphql_prod.runtime.logs import FloodGate
+    from graphql_prod.subscriptions.channel_owner import ChannelOwner
     from graphql_prod.subscriptions.connector import Connector
-    from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
-    from graphql_prod.subscriptions.refusals import Refusals
     from graphql_prod.subscriptions.subscriber import Subscriber
 
 logger = logging.getLogger("graphql_prod")
-
-
-class ChannelOwner(Protocol):
-    """What a channel has to know of the manager of them all."""
-
-    policy: SubscriptionPolicy
-    refusals: Refusals
-    draining: bool
-    floods: FloodGate
-    events: int
-    reconnects: int
-    dropped: int
-
-    def forget(self, channel: Channel) -> None:
-        """Let nobody join a channel any more."""
-
-    def ended(self, channel: Channel) -> None:
-        """A channel has ended, its socket with it."""
-
-    def reidentify(self, channel: Channel, identity: object) -> None:
-        """A shared channel goes on with other credentials."""
-
-    def relocate(self, subscriber: Subscriber, before: Channel) -> None:
-        """Give a subscriber that has other credentials now a channel where they fit."""
-
-    def move(self, subscriber: Subscriber, channel: Channel) -> bool:
-        """Put a subscription on a channel with newer credentials."""
-
-    def is_superseded(self, channel: Channel) -> bool:
-        """Whether another channel takes those that come."""
-
-    def renewed_in_vain(self, channel: Channel) -> None:
-        """Credentials were renewed, and refused to a subscription all the same."""
-
-    def is_in_vain(self, connector: Connector) -> bool:
-        """Whether a renewal has just not helped."""
-
-    def report_renewal(self, channel: Channel, evidence: str) -> None:
-        """Log why new credentials are asked for."""
 
 
 class Channel:
@@ -152,6 +112,10 @@ class Channel:
         """What reads messages."""
         return self.connector.serializer
 
+    def wake(self) -> None:
+        """Connect as soon as that may be."""
+        self._outage.wake()
+
     def count_drop(self) -> None:
         """An event was thrown away."""
         self.manager.dropped += 1
@@ -176,7 +140,7 @@ class Channel:
         if connection is not None and connection.ack is not None:
             again = subscriber.established
             subscriber.acknowledged(missed or SubscriptionGap(), connection.ack)
-            self._begin_start(connection, [(subscriber, again)])
+            self.begin_start(connection, [(subscriber, again)])
         else:
             self._outage.wake()
 
@@ -296,6 +260,7 @@ class Channel:
 
     async def _connect(self) -> Connection:
         first, *_ = self.subscribers.values()
+        await self.connector.locate(first.context)
         headers = await self._headers(first)
         init = await self.connector.init(headers, None if self.shared else first.context)
         try:
@@ -329,12 +294,16 @@ class Channel:
         together: list[tuple[Subscriber, bool]] = []
         for subscriber, again in starting:
             if again and subscriber.takes_its_time:
-                self._begin_start(connection, [(subscriber, again)])  # nobody waits for another one's cursor
+                self.begin_start(connection, [(subscriber, again)])  # nobody waits for another one's cursor
             else:
                 together.append((subscriber, again))
-        self._begin_start(connection, together)
+        self.begin_start(connection, together)
 
-    def _begin_start(self, connection: Connection, subscribers: list[tuple[Subscriber, bool]]) -> None:
+    def begin_start(self, connection: Connection, subscribers: list[tuple[Subscriber, bool]]) -> None:
+        """Ask for the events of some subscriptions."""
+        if self._policy.idle_timeout is not None:
+            for subscriber, _ in subscribers:
+                watch_silence(self, subscriber, self._policy.idle_timeout)
         # Not their size: it is the caller's affair how much a slow link has to carry.
         self._starts.post(self._start(connection, subscribers), connection.unread)
 

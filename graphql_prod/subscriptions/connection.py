@@ -65,7 +65,7 @@ class Connection:
         self._socket: Socket | None = None
         self._keep_alive: KeepAlive | None = None
         self._scope: asyncio.Timeout | None = None
-        self._silence: SilenceError | UnreadError | None = None
+        self._silence: Exception | None = None
         self._closed = False
         self.unread = Unread()
         self.dialect: Dialect = dialect_of(None, connector.protocols)
@@ -188,6 +188,12 @@ class Connection:
             "write",
         )
         self._scope.reschedule(asyncio.get_running_loop().time() + IN_HASTE)
+
+    def interrupt(self, why: Exception) -> None:
+        """End it now, with an exception that says why."""
+        if self._scope is not None and not self._closed:
+            self._silence = why
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
     def close(self, code: int | None = None) -> None:
         """Close it in the background; again does nothing.

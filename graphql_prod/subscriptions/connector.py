@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import TYPE_CHECKING
 
 from graphql_prod.credentials import ProviderError, provider_failed, refuse_twice
-from graphql_prod.errors import ConfigurationError, SubscriptionClosedError
+from graphql_prod.errors import ConfigurationError, SubscriptionClosedError, TransportError
 from graphql_prod.headers import provided
 from graphql_prod.renewals import of_socket
+from graphql_prod.runtime.contexts import called_in
 from graphql_prod.subscriptions.payload import InitPayload
 from graphql_prod.subscriptions.protocol import Message, init_message
 from graphql_prod.subscriptions.sockets import AiohttpSocket, StockSocket, WebsocketsSocket
@@ -39,6 +41,7 @@ class Connector:
     """
 
     __slots__ = (
+        "_compression",
         "_context",
         "_credentials",
         "_endpoint",
@@ -48,6 +51,7 @@ class Connector:
         "_refused",
         "_request",
         "_unused",
+        "_where",
         "changed",
         "host",
         "max_values",
@@ -67,6 +71,8 @@ class Connector:
         self.max_values = context.transport_options.max_response_values
         self._credentials = subscribe_request.credentials
         self._endpoint = subscribe_request.endpoint
+        self._where = subscribe_request.where
+        self._compression = subscribe_request.compression
         self._request = subscribe_request.request
         self._payload = InitPayload(subscribe_request.payload)
         self.renewable = subscribe_request.credentials is not None or self._payload.renewable
@@ -117,6 +123,28 @@ class Connector:
         except ProviderError:
             return False  # where it asks for itself it will hear why
         return given is None or given.headers == self._given.headers
+
+    async def locate(self, context: Context) -> None:
+        """Ask where to connect to, if there is somebody to ask. Safe to cancel.
+
+        :raises TransportError: the callable failed, or gave what is no URL.
+        """
+        if self._where is None:
+            return
+        try:
+            async with asyncio.timeout(self._context.provider_limit):
+                found = await called_in(context, self._where)
+            http_url(found)
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            raise TransportError(
+                f"Nothing was sent: subscriptions.endpoint failed with a {type(error).__name__}. It must "
+                "return a URL of http(s):// or ws(s)://. See the cause of this error."
+            ) from error
+        self._endpoint = str(found).strip()
+        self.host = host_of(http_url(self._endpoint))
 
     async def headers(self, context: Context) -> dict[str, str]:
         """The headers for the next attempt, the provider's among them.
@@ -231,7 +259,12 @@ class Connector:
         limit = options.max_response_bytes
         if context.over_websockets(self.session):
             return await WebsocketsSocket.open(
-                self._endpoint, headers, self.protocols, limit, context.transport_options
+                self._endpoint,
+                headers,
+                self.protocols,
+                limit,
+                context.transport_options,
+                compression=self._compression,
             )
         session = context.session_for(self.session)
         native = session.for_upgrades()
@@ -247,7 +280,9 @@ class Connector:
         self._held = session
         try:
             proxy = session.upgrade_proxy(self._endpoint)
-            return await AiohttpSocket.open(native, self._endpoint, headers, self.protocols, limit, proxy)
+            return await AiohttpSocket.open(
+                native, self._endpoint, headers, self.protocols, limit, proxy, compression=self._compression
+            )
         except BaseException:
             self.closed()
             raise

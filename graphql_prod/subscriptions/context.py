@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.sessions import Sessions
     from graphql_prod.sessions.transport_options import TransportOptions
     from graphql_prod.subscriptions.payload import Payload, PayloadProvider
+    from graphql_prod.subscriptions.policy import EndpointProvider
+    from graphql_prod.subscriptions.states import StateKeeper
     from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.telemetry import Telemetry
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 Variables = Mapping[str, Any]
 Resume = Callable[[GraphQLSubscriptionEvent | None, dict[str, Any]], Variables | Awaitable[Variables]]
 """Asked with the last event for the variables of the next subscribe."""
+
+
+Restart = Callable[[GraphQLSubscriptionEvent | None], bool]
+"""Asked when the server ends a subscription: with its ``error``, or None for its ``complete``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,11 @@ class SubscribeRequest:
     session: GraphQLSession | None
     transport: GraphQLSubscriptionTransport | None
     resume: Resume | None
+    restart: Restart | None = None
+    where: EndpointProvider | None = None
+    """Asked at each connect for the endpoint; None: it stays as it is."""
+    compression: bool = False
+    states: StateKeeper | None = field(default=None, repr=False)
     credentials: Credentials | None = field(default=None, repr=False)
 
     def to(self, endpoint: str, session: GraphQLSession | None) -> SubscribeRequest:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from graphql_prod.subscriptions.endings import RejectedError
+from graphql_prod.subscriptions.endings import RejectedError, RestartAskedError
+from graphql_prod.subscriptions.events import SubscriptionGap
 from graphql_prod.subscriptions.protocol import CONTROL, ENDINGS, EVENTS
 from graphql_prod.subscriptions.shapes import errors_in, is_event, words_of
+from graphql_prod.subscriptions.steering import ENDED_BY_SERVER, is_restarted, restart_wait, resubscribe
 
 if TYPE_CHECKING:
+    import asyncio
+
     from graphql_prod.subscriptions.connection import Connection
+    from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Message
     from graphql_prod.subscriptions.subscriber import Subscriber
 
@@ -22,12 +27,31 @@ class Counts(Protocol):
 
     events: int
 
+    @property
+    def policy(self) -> SubscriptionPolicy:
+        """The settings of subscriptions."""
+
 
 class ReceivingChannel(Protocol):
     """The channel that messages come for."""
 
+    loop: asyncio.AbstractEventLoop
     subscribers: dict[str, Subscriber]
     connection: Connection | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other subscriptions may join."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+
+    def wake(self) -> None:
+        """Connect as soon as that may be."""
+
+    def begin_start(self, connection: Connection, subscribers: list[tuple[Subscriber, bool]]) -> None:
+        """Ask for the events of some subscriptions."""
 
     @property
     def host(self) -> str:
@@ -91,7 +115,7 @@ class Dispatcher:
             else:
                 logger.debug("%s: an event for a subscription that has ended", self._channel.host)
         elif kind in ENDINGS:
-            self._finish(message)
+            await self._finish(message)
         elif kind in CONTROL:
             self._control(kind, message, data)
             if channel.connection is not None:
@@ -114,7 +138,7 @@ class Dispatcher:
         message["id"] = subscriber.key
         return subscriber
 
-    def _finish(self, message: Message) -> None:
+    async def _finish(self, message: Message) -> None:
         subscriber = self._addressee(message)
         if subscriber is None:
             return
@@ -122,11 +146,28 @@ class Dispatcher:
         refusal = message if message["type"] == "error" else subscriber.refusal
         if refusal is not None and self._channel.renews(subscriber, refusal):
             return
+        if subscriber.subscribe_request.restart is not None and await self._restarts(subscriber, message):
+            return
         if message["type"] == "error" and subscriber.span is not None:
             subscriber.span.refused(errors_in(message.get("payload")))
         self._channel.unregister(subscriber)
         subscriber.event_queue.put(subscriber.receive(message))
         subscriber.end()
+
+    async def _restarts(self, subscriber: Subscriber, message: Message) -> bool:
+        """Subscribe anew what the server has ended, if the program wants that."""
+        channel = self._channel
+        policy = channel.manager.policy
+        end = subscriber.event(subscriber.receive(dict(message))) if message["type"] == "error" else None
+        if not await is_restarted(subscriber, end, policy, channel.host):
+            return False
+        if channel.subscribers.get(subscriber.key) is not subscriber:
+            return True  # it has left meanwhile
+        if not channel.shared:
+            raise RestartAskedError(ENDED_BY_SERVER)
+        gap = SubscriptionGap(None, ENDED_BY_SERVER, 0.0, 1)
+        resubscribe(channel, subscriber, gap, restart_wait(subscriber, policy))
+        return True
 
     @staticmethod
     def _is_refusal(message: Message) -> bool:

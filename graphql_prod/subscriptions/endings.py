@@ -52,6 +52,14 @@ class HandshakeError(Exception):
         self.said = quoted(said)
 
 
+class AskedToReconnectError(Exception):
+    """We have ended the connection, to make another one at once; the text says why."""
+
+
+class RestartAskedError(Exception):
+    """The server has ended the only subscription of a connection, which shall be subscribed anew."""
+
+
 class RejectedError(Exception):
     """The server answered ``connection_init`` with ``connection_error``."""
 

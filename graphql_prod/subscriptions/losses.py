@@ -21,9 +21,11 @@ from graphql_prod.resilience.retry.decision import SendStatus
 from graphql_prod.resilience.retry.retry_after import retry_after
 from graphql_prod.sessions.bodies import TooManyValuesError
 from graphql_prod.subscriptions.endings import (
+    AskedToReconnectError,
     CredentialsRefusedError,
     HandshakeError,
     RejectedError,
+    RestartAskedError,
     SilenceError,
     SocketClosed,
     UpgradeRefusedError,
@@ -85,6 +87,8 @@ class ConnectionLost:
     cause: Exception | None = field(default=None, repr=False)
     own: Exception | None = field(default=None, repr=False)
     """An error that says all of this better."""
+    at_once: bool = False
+    """Whether the next connection need not wait."""
     blamed: str | None = None
     """The subscription whose message ended it; the others are subscribed anew."""
     logged: str | None = None
@@ -139,6 +143,11 @@ def loss_of(error: Exception, refusals: Refusals = DEFAULT) -> ConnectionLost:
             return _of_status(error)
         case HandshakeError():
             return _of_handshake(error)
+        case AskedToReconnectError():
+            what = f"is connected to anew: {error}"
+            return ConnectionLost(what, "", close_reason=str(error), ours=True, at_once=True)
+        case RestartAskedError():
+            return ConnectionLost(f"is subscribed to anew: {error}", "", close_reason=str(error), ours=True)
         case SilenceError():
             hint, what = error.hint, str(error)
             return ConnectionLost(what, hint, close_reason=what, phase=error.phase)

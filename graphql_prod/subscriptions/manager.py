@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import logging
 import uuid
-from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
 from graphql_prod import clock
@@ -16,19 +15,23 @@ from graphql_prod.loops import call_on
 from graphql_prod.runtime import forks, logs
 from graphql_prod.subscriptions.channel import Channel
 from graphql_prod.subscriptions.connector import Connector
-from graphql_prod.subscriptions.payload import is_provider
+from graphql_prod.subscriptions.payload import payload_key
 from graphql_prod.subscriptions.protocol import Parsed
 from graphql_prod.subscriptions.refusals import Refusals
+from graphql_prod.subscriptions.room import room_of_a_callers
+from graphql_prod.subscriptions.states import StateKeeper
+from graphql_prod.subscriptions.steering import reconnect_all
 from graphql_prod.subscriptions.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiographql.client import GraphQLRequest
     from aiographql.client.transport import GraphQLSubscriptionTransport
 
     from graphql_prod.subscriptions.context import SubscribeRequest, SubscriptionContext
-    from graphql_prod.subscriptions.payload import Payload, PayloadProvider
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
+    from graphql_prod.subscriptions.states import OnState
 
 logger = logging.getLogger("graphql_prod")
 
@@ -88,6 +91,8 @@ class ConnectionManager:
         self.dropped = 0
         self.reconnects = 0
         self.callback_failures = 0
+        self._telling: set[asyncio.Task[None]] = set()
+        """Callbacks of states that are coroutines, and have not returned."""
         self.drained = 0
         self.cut_off = 0
         self._shared: dict[object, Channel] = {}
@@ -100,11 +105,27 @@ class ConnectionManager:
 
     def begin_anew(self) -> object:
         """As new, in a child that was forked: nobody is subscribed there."""
-        kept = (self.channels, self._shared, [(reader, reader.disown()) for reader in self.readers])
+        kept = (
+            self.channels,
+            self._shared,
+            self._telling,
+            [(reader, reader.disown()) for reader in self.readers],
+        )
         self.transport_is_the_parents = self._joined
         self.channels, self.readers, self._shared = set(), set(), {}
+        self._telling = set()
         self.draining, self.drained, self.cut_off = False, 0, 0
         return kept
+
+    def states_of(self, on_state: OnState | None, request: GraphQLRequest, host: str) -> StateKeeper:
+        """What knows how a subscription is, and tells whoever wants to know."""
+        context = None if on_state is None else contextvars.copy_context()
+        return StateKeeper(
+            on_state, context, host, request, self.context.hooks, self._count_failure, self._telling
+        )
+
+    def _count_failure(self) -> None:
+        self.callback_failures += 1
 
     @property
     def down(self) -> int:
@@ -123,6 +144,8 @@ class ConnectionManager:
 
     async def close_transport(self) -> None:
         """Close the client's own transport, unless it is one that the parent process has used."""
+        for task in list(self._telling):
+            call_on(task.get_loop(), task.cancel)
         if self.context.transport is not None and not self.transport_is_the_parents:
             await self.context.transport.close()
 
@@ -205,19 +228,13 @@ class ConnectionManager:
         """What subscriptions on one socket must have in common, besides what their provider gives them."""
         return (
             asyncio.get_running_loop(),
-            subscribe_request.endpoint,
+            subscribe_request.where or subscribe_request.endpoint,
             subscribe_request.protocols,
             frozenset(subscribe_request.request.headers.items()),
-            self._payload_key(subscribe_request.payload),
+            payload_key(subscribe_request.payload, self.context.serializer),
             id(subscribe_request.session),
             id(subscribe_request.transport),
         )
-
-    def _payload_key(self, payload: Payload | PayloadProvider | None) -> object:
-        if not is_provider(payload):
-            return self.context.serializer.dumps(payload)
-        # A method is made anew each time that it is named; the channel keeps the object of any other id.
-        return payload if isinstance(payload, MethodType) else id(payload)
 
     def forget_the_dead(self) -> None:
         """Leave out what was left on loops that have been closed: it holds nothing, and never ends."""
@@ -237,7 +254,7 @@ class ConnectionManager:
                 "subscriptions that are no longer needed, or let them share sockets "
                 "(subscriptions.share_connection)."
             )
-        room = self._room_of_a_callers(subscribe_request)
+        room = room_of_a_callers(self.context.sessions.given, subscribe_request)
         if room is not None and len(self.channels) >= room:
             raise SubscriptionLimitError(
                 f"The given aiohttp session may open {room + 1} in all, and a WebSocket more than the "
@@ -245,15 +262,6 @@ class ConnectionManager:
                 "Raise the limit of the session's connector, lower pool.subscriptions, or let subscriptions "
                 "share sockets (subscriptions.share_connection)."
             )
-
-    def _room_of_a_callers(self, subscribe_request: SubscribeRequest | Connector) -> int | None:
-        """How many sockets a caller's session has room for beside calls; None where that is no question."""
-        given = subscribe_request.session or self.context.sessions.given
-        connector = getattr(given, "connector", None)
-        if given is None or subscribe_request.transport is not None or connector is None:
-            return None
-        limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]  # 0: none
-        return min(limits) - 1 if limits else None
 
     def is_own(self, subscribe_request: SubscribeRequest) -> bool:
         """Whether its transport is for this subscription alone, and so is closed with it, as stock does."""
@@ -340,6 +348,10 @@ class ConnectionManager:
             evidence,
             extra=logs.facts(host=channel.host, reason=evidence),
         )
+
+    async def reconnect(self) -> None:
+        """Connect all subscriptions anew, and wait until that is done."""
+        await reconnect_all(list(self.channels))
 
     def ended(self, channel: Channel) -> None:
         """A channel has ended, its socket with it."""

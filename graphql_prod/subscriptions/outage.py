@@ -113,6 +113,8 @@ class Outage:
         self._asked = admission
         self._backoff.began()
         self._tried += 1
+        for subscriber in self._channel.subscribers.values():
+            subscriber.states.become("connecting", attempt=self._tried)
         self._reconnects += self._lost is not None
 
     def begin(self, loss: ConnectionLost | None, up_since: float) -> None:
@@ -169,8 +171,29 @@ class Outage:
             return
         if renewing:
             self._renew(loss)
-        wait = 0.0 if renewing else self._backoff.wait(loss.retry_after, self._newest())
+        wait = 0.0 if renewing or loss.at_once else self._backoff.wait(loss.retry_after, self._newest())
         wait = max(wait, self._backoff.early())
+        for subscriber in self._channel.subscribers.values():
+            subscriber.states.become(
+                "down",
+                close_code=loss.close_code,
+                reason=loss.close_reason or loss.what,
+                attempt=self._tried,
+                next_in=wait,
+            )
+        if loss.at_once:
+            logger.info(
+                "%s %s (subscriptions: %d)",
+                self._channel.host,
+                loss.what,
+                len(self._channel.subscribers),
+                extra=logs.facts(host=self._channel.host, reason=loss.close_reason),
+            )
+        else:
+            self._log(loss, wait)
+        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
+
+    def _log(self, loss: ConnectionLost, wait: float) -> None:
         self._channel.manager.floods.warn(
             ("lost", self._channel.host, loss.logged or loss.close_reason),
             id(self._channel),
@@ -187,7 +210,6 @@ class Outage:
                 wait=wait,
             ),
         )
-        await self._rest.take(wait, min(wait, max(loss.retry_after, self._backoff.early())))
 
     def _tell_of_health(self, asked: Admission, loss: ConnectionLost) -> None:
         """What an attempt to connect that has failed says of the upstream."""
@@ -225,7 +247,7 @@ class Outage:
             )
             if loss.blamed not in (None, subscriber.key):
                 decision = ReconnectDecision.AGAIN
-            if decision is ReconnectDecision.AGAIN and self._is_spent(subscriber):
+            if decision is ReconnectDecision.AGAIN and not loss.at_once and self._is_spent(subscriber):
                 self._end(subscriber, loss, gave_up=established)
             elif decision is ReconnectDecision.FATAL:
                 self._end(subscriber, loss, gave_up=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from graphql_prod.credentials import bare_context, renewing
@@ -13,6 +14,8 @@ from graphql_prod.runtime.contexts import called_in
 
 if TYPE_CHECKING:
     from contextvars import Context
+
+    from aiographql.client.serializer import GraphQLSerializer
 
 _HINT = (
     " On a shared connection it runs in an empty context and sees no ContextVar of a subscriber: give each "
@@ -26,6 +29,14 @@ PayloadProvider = Callable[..., Payload | Awaitable[Payload | None] | None]
 def is_provider(given: Payload | PayloadProvider | None) -> TypeGuard[PayloadProvider]:
     """Whether a payload has to be asked for."""
     return callable(given) and not isinstance(given, Mapping)
+
+
+def payload_key(payload: Payload | PayloadProvider | None, serializer: GraphQLSerializer) -> object:
+    """What two payloads have to have in common to share a connection."""
+    if not is_provider(payload):
+        return serializer.dumps(payload)
+    # A method is made anew each time that it is named; the channel keeps the object of any other id.
+    return payload if isinstance(payload, MethodType) else id(payload)
 
 
 def checked(given: Payload | PayloadProvider | None) -> Payload | PayloadProvider | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PlainSerializer, WrapValidator
+from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator
 
 from graphql_prod.settings.base import Listed, Number, Policy, Seconds
+from graphql_prod.urls import http_url, redacted
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
@@ -88,6 +89,26 @@ else:  # judged as a set, a mistake is told once and not once for each member of
     ]
 
 
+EndpointProvider = Callable[[], str | Awaitable[str]]
+
+
+def _usable_endpoint(value: object) -> object:
+    if callable(value):
+        return value
+    http_url(value)
+    return str(value).strip()
+
+
+if TYPE_CHECKING:
+    Endpoint = str | EndpointProvider
+else:  # a callable is for code only
+    Endpoint = Annotated[
+        Any,
+        BeforeValidator(_usable_endpoint),
+        PlainSerializer(lambda value: redacted(value) if isinstance(value, str) else value),
+    ]
+
+
 class SubscriptionPolicy(Policy):
     """How subscriptions connect, stay alive, reconnect and hand over their events. Times in seconds.
 
@@ -113,9 +134,16 @@ class SubscriptionPolicy(Policy):
     :param callback_executor: True runs callbacks that are plain functions in a thread.
     :param share_connection: True puts subscriptions of the same endpoint, protocol, credentials and
         ``connection_init`` payload on one socket; there ``"block"`` acts as ``"error"``.
+    :param idle_timeout: silence of a subscription, without any event, after which it is subscribed anew, its
+        connection too where that is its own; told as a gap. The clock stands still while its queue is full.
+        None: silence is no reason.
+    :param endpoint: a URL of its own for subscriptions; in code also a sync or async callable that returns
+        one, asked at each connect. None: the client's.
+    :param compression: True offers permessage-deflate. What inflates is bounded by ``max_response_bytes``.
     :param linger: how long a shared socket stays open after its last subscription.
     """
 
+    secret_keys: ClassVar[frozenset[str]] = frozenset({"endpoint"})
     nested: ClassVar[tuple[tuple[str, str], ...]] = (("wait_initial", "wait_max"),)
 
     connect_attempts: Annotated[int, Number, Field(ge=1)] = 4
@@ -134,4 +162,7 @@ class SubscriptionPolicy(Policy):
     overflow: Overflow = "block"
     callback_executor: bool = False
     share_connection: bool = False
+    idle_timeout: Seconds | None = None
+    endpoint: Endpoint | None = None
+    compression: bool = False
     linger: Annotated[float, Number, Field(ge=0)] = 1.0

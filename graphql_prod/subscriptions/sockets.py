@@ -85,6 +85,8 @@ class AiohttpSocket:
         protocols: Sequence[str],
         max_bytes: int | None,
         proxy: str | None,
+        *,
+        compression: bool = False,
     ) -> AiohttpSocket:
         url = ws_url(url)
         by_get = proxy is not None and url.startswith("ws:")
@@ -94,6 +96,7 @@ class AiohttpSocket:
                 headers=headers,
                 protocols=protocols,
                 proxy=proxy,
+                compress=15 if compression else 0,  # the window, in bits: the widest
                 # A ping frame's answer is news, which aiohttp would keep to itself.
                 autoping=False,
                 # It refuses what is exactly as long, too.
@@ -173,6 +176,8 @@ class WebsocketsSocket:
         protocols: Sequence[str],
         max_bytes: int | None,
         transport_options: TransportOptions,
+        *,
+        compression: bool = False,
     ) -> WebsocketsSocket:
         options = {
             "max_size": max_bytes,
@@ -180,8 +185,8 @@ class WebsocketsSocket:
             # Ours are the limits for connecting and the pings.
             "open_timeout": None,
             "ping_interval": None,
-            # aiohttp offers none either; its state would take more memory than all the rest.
-            "compression": None,
+            # Its state takes more memory than all the rest.
+            "compression": "deflate" if compression else None,
             # Messages that it reads ahead, each of which may be as large as our limit.
             "max_queue": 1,
         }

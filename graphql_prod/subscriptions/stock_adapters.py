@@ -13,6 +13,8 @@ from graphql_prod.runtime import logs
 from graphql_prod.subscriptions.callbacks import CallbackRunner
 from graphql_prod.subscriptions.events import SubscriptionErrorEvent, SubscriptionGap
 from graphql_prod.subscriptions.moves import cut_off, ended_from_outside
+from graphql_prod.subscriptions.nothing import Nothing
+from graphql_prod.subscriptions.steering import has_ended, reconnected
 from graphql_prod.subscriptions.stock_registry import ReadThrough, Said
 from graphql_prod.urls import host_of, http_url
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.context import SubscribeRequest
     from graphql_prod.subscriptions.manager import ConnectionManager
     from graphql_prod.subscriptions.protocol import Message
-    from graphql_prod.subscriptions.subscriber import Subscriber, SubscriberChannel
+    from graphql_prod.subscriptions.states import SubscriptionState
+    from graphql_prod.subscriptions.subscriber import Subscriber
+    from graphql_prod.subscriptions.subscriber_channel import SubscriberChannel
 
 logger = logging.getLogger("graphql_prod")
 
@@ -175,6 +179,20 @@ class StockTransportAdapter:
             opened.set_exception(error)
         return True
 
+    @property
+    def state(self) -> SubscriptionState:
+        """How the subscription is."""
+        states = self._subscribe_request.states
+        assert states is not None  # noqa: S101 -- the client has given one
+        return states.state
+
+    async def reconnect(self) -> None:
+        """See :meth:`ProductionSubscription.reconnect`."""
+        adapter = self._socket_adapter
+        if adapter is None or self.state.status == "ended":
+            raise has_ended(host_of(http_url(self._subscribe_request.endpoint)))
+        await reconnected(adapter.subscriber, wait=not self.worker.inside)
+
     async def close(self) -> None:
         """Close a transport that was given for this subscription alone, as stock does."""
         if self._subscribe_request.transport is not None and self._manager.is_own(self._subscribe_request):
@@ -204,25 +222,6 @@ class StockTransportAdapter:
 
     def _count_failure(self) -> None:
         self._manager.callback_failures += 1
-
-
-class Nothing(Said):
-    """In the place of a socket, for a task that was left before it had one."""
-
-    __slots__ = ()
-    subprotocol: str | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        raise StopAsyncIteration
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing."""
 
 
 class StockSocketAdapter(Said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from graphql_prod import clock
 from graphql_prod.errors import SubscriptionClosedError
@@ -15,18 +15,18 @@ from graphql_prod.subscriptions.events import SubscriptionEvent
 from graphql_prod.subscriptions.moves import Moved, Suspect, bytes_of, cut_off
 from graphql_prod.subscriptions.protocol import Message, read, start_message
 from graphql_prod.subscriptions.shapes import invalid_event
+from graphql_prod.subscriptions.states import StateKeeper
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from contextvars import Context
 
     from aiographql.client import GraphQLSubscriptionEvent
-    from aiographql.client.serializer import GraphQLSerializer
 
     from graphql_prod.subscriptions.context import Resume, SubscribeRequest
     from graphql_prod.subscriptions.events import SubscriptionGap
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.protocol import Dialect
+    from graphql_prod.subscriptions.subscriber_channel import SubscriberChannel
     from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.telemetry.spans import SubscriptionSpan
 
@@ -37,40 +37,8 @@ AT_ONCE = 2.0
 NEW = 30.0
 
 
-class SubscriberChannel(Protocol):
-    """What a subscription has to know of the channel that it is on."""
-
-    loop: asyncio.AbstractEventLoop
-    task: asyncio.Task[None]
-    dialect: Dialect
-
-    @property
-    def host(self) -> str:
-        """Whom it connects to, for texts."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether other subscriptions may join."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a socket, which takes a moment to close."""
-
-    @property
-    def serializer(self) -> GraphQLSerializer:
-        """What reads messages."""
-
-    def unregister(self, subscriber: Subscriber) -> None:
-        """Let a subscription go, and tell the server if it knows of it."""
-
-    def held_back(self) -> AbstractContextManager[None]:
-        """While this lasts nothing is read, and silence means nothing."""
-
-    def count_drop(self) -> None:
-        """An event was thrown away."""
-
-    def concealed(self, error: Exception) -> Exception:
-        """The error, without secrets."""
+def _uncounted() -> None:
+    """Nobody is told, and nothing fails."""
 
 
 class Subscriber:
@@ -86,10 +54,15 @@ class Subscriber:
     :ivar renewed: whether credentials were renewed for it, and it has not been up for long since.
     :ivar failures: attempts to connect since it joined, until it is established.
     :ivar context: that of whoever subscribed.
+    :ivar states: how it is, and whom that is told to.
+    :ivar restarts: how often the server has ended it, and it was subscribed anew.
+    :ivar heard_at: when an event last came, on the loop's clock; only where somebody watches for silence.
+    :ivar silence: the timer of whoever does.
     """
 
     __slots__ = (
         "_again",
+        "_awaited",
         "_hooks",
         "_last",
         "_moved",
@@ -107,11 +80,15 @@ class Subscriber:
         "established",
         "event_queue",
         "failures",
+        "heard_at",
         "key",
         "name",
         "renewed",
+        "restarts",
+        "silence",
         "size",
         "span",
+        "states",
         "subscribe_request",
         "subscribed",
     )
@@ -137,6 +114,12 @@ class Subscriber:
         self.subscribed = False
         self.answered = False
         self.renewed = False
+        self.restarts = 0
+        self.heard_at = 0.0
+        self.silence: asyncio.TimerHandle | None = None
+        self.states = subscribe_request.states or StateKeeper(
+            None, None, channel.host, subscribe_request.request, hooks, _uncounted, set()
+        )
         self.size = 0
         self.span: SubscriptionSpan | None = None
         self.failures = 0
@@ -156,6 +139,8 @@ class Subscriber:
         self._moved: Moved | None = None
         self._suspect: Suspect | None = None
         self._started: asyncio.Future[None] | None = None
+        self._awaited: asyncio.Future[bool] | None = None
+        """Who waits for the next acknowledgement."""
 
     def disown(self) -> object:
         """In a child that was forked: its channel is the parent's, and is not told."""
@@ -200,6 +185,8 @@ class Subscriber:
         self._again = self.established
         self.answered = False
         self._since = clock.monotonic()
+        self.states.become("subscribed", ack_payload=message.get("payload"))
+        self._tell_of(acknowledged=True)
         if self.control:
             self.event_queue.put(message)
         self.established = True
@@ -243,7 +230,29 @@ class Subscriber:
     def end(self, error: Exception | None = None) -> None:
         """Nothing more will come: this is the end for its reader, after what waits."""
         self.event_queue.end(error)
+        self.stop_watching()
+        code = getattr(error, "close_code", None)
+        reason = getattr(error, "close_reason", None) or (None if error is None else type(error).__name__)
+        self.states.become("ended", close_code=code, reason=reason)
+        self._tell_of(acknowledged=False)
         self._answer()
+
+    def next_acknowledgement(self) -> asyncio.Future[bool]:
+        """Done with True when the next connection is acknowledged, with False at the end."""
+        if self._awaited is None or self._awaited.done():
+            self._awaited = self.channel.loop.create_future()
+        return asyncio.shield(self._awaited)
+
+    def _tell_of(self, *, acknowledged: bool) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(acknowledged)
+
+    def stop_watching(self) -> None:
+        """Nobody waits for events any more."""
+        if self.silence is not None:
+            self.silence.cancel()
+            self.silence = None
 
     def over(self) -> None:
         """Its reader is through; nobody watches it any more."""
@@ -273,6 +282,8 @@ class Subscriber:
     async def take(self, message: Message, data: str | bytes) -> None:
         """An event, and how it came: wait for room, drop the oldest, or end, as the policy says."""
         self._last = data
+        if self.silence is not None:
+            self.heard_at = self.channel.loop.time()
         event_queue = self.event_queue
         size = bytes_of(data)
         if event_queue.is_full(size):

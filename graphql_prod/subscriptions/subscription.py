@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.context import SubscribeRequest
     from graphql_prod.subscriptions.manager import ConnectionManager
+    from graphql_prod.subscriptions.states import SubscriptionState
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +53,24 @@ class ProductionSubscription(GraphQLSubscription):
             object.__setattr__(self, "task", None)
             self.transport.unregister(task)
         super().unsubscribe()
+
+    @property
+    def state(self) -> SubscriptionState:
+        """How it is now: connecting, subscribed, down or ended."""
+        assert isinstance(self.transport, StockTransportAdapter)  # noqa: S101 -- made so by subscribed()
+        return self.transport.state
+
+    async def reconnect(self) -> None:
+        """Connect anew now, with fresh credentials, payload and endpoint; told as a gap.
+
+        On a shared connection all that share it are connected anew. Returns when the server has acknowledged
+        the new connection; from inside one of its own callbacks it does not wait for that. From any thread
+        that runs an event loop. Safe to cancel: the reconnect goes on.
+
+        :raises SubscriptionClosedError: the subscription has ended, or ends now.
+        """
+        assert isinstance(self.transport, StockTransportAdapter)  # noqa: S101 -- made so by subscribed()
+        await self.transport.reconnect()
 
     async def unsubscribe_and_wait(self) -> None:
         """End the subscription; no callback runs after this returns.

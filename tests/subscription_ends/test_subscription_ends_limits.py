@@ -421,6 +421,9 @@ class TestBadInput:
             "overflow": "block",
             "callback_executor": False,
             "share_connection": False,
+            "idle_timeout": None,
+            "endpoint": None,
+            "compression": False,
             "linger": 1.0,
         }
 

@@ -46,6 +46,7 @@ from graphql_prod import (
     Problem,
     ProductionClient,
     ProductionConfig,
+    ProductionSubscription,
     Readiness,
     RequestTimeoutError,
     RetryBudget,
@@ -116,7 +117,7 @@ async def calling(client: ProductionClient, request: GraphQLRequest) -> None:
     assert_type(await client.query_data_as("{ cities }", list[City], path="cities"), list[City])
     assert_type(await client.introspect(), graphql.GraphQLSchema)
     assert_type(await client.get_schema(refresh=True), graphql.GraphQLSchema)
-    assert_type(await client.subscribe("subscription { count }"), GraphQLSubscription)
+    assert_type(await client.subscribe("subscription { count }"), ProductionSubscription)
     await client.validate(request, force=True)
     await client.close()
     async with client as entered:
@@ -146,10 +147,10 @@ async def told(gap: SubscriptionGap) -> None: ...
 
 
 async def subscribing(client: ProductionClient, mine: Mine, request: GraphQLRequest, switch: bool) -> None:
-    assert_type(await client.subscribe(request, on_gap=told, resume=onward), GraphQLSubscription)
+    assert_type(await client.subscribe(request, on_gap=told, resume=onward), ProductionSubscription)
     assert_type(
         await mine.subscribe(request, on_data=print, on_gap=print, resume=onward_later, wait=True),
-        GraphQLSubscription,
+        ProductionSubscription,
     )
     async with await client.subscribe(request, protocols="graphql-ws") as subscription:
         assert_type(subscription, GraphQLSubscription)
