@@ -61,6 +61,7 @@ class Script(Protocol):
     on_init: Callable[[Mapping[str, Any]], int | None] | None
     never_ack: bool
     ack_delay: float
+    ack_payload: Mapping[str, Any] | None
     init_timeout: float | None
     padding: int
     messages: list[ReceivedMessage]
@@ -220,7 +221,10 @@ class Connection:
             await asyncio.sleep(delay)
         self.acknowledged = True
         with contextlib.suppress(ConnectionError):
-            await self.send({"type": "connection_ack"})
+            ack: dict[str, Any] = {"type": "connection_ack"}
+            if self._server.ack_payload is not None:
+                ack["payload"] = dict(self._server.ack_payload)
+            await self.send(ack)
 
     async def _init_deadline(self) -> None:
         if self._server.init_timeout is None:

@@ -22,6 +22,8 @@ class ScriptedSockets(ScriptedHTTP):
         super().__init__(path)
         self.ack_delay = 0.0
         """Seconds between `connection_init` and its acknowledgement."""
+        self.ack_payload: Mapping[str, Any] | None = None
+        """The payload of the acknowledgement. None: it has none."""
         self.padding = 0
         """Characters added to each event, under `extensions.padding`: large events. Settable, also
         while it counts."""
