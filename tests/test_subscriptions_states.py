@@ -33,11 +33,13 @@ async def test_each_state_as_it_happens(
     """From the first attempt to the end, with the close code, the attempt and the wait."""
     told: list[SubscriptionState] = []
     began = time.time()
-    async with client_of(counting.url, backend, share_connection=share) as client:
-        async with Follower(client, mode, on_state=told.append) as follower:
-            await follower.came()
-            await counting.close_sockets(1012, "restart")
-            await follower.went_on()
+    async with (
+        client_of(counting.url, backend, share_connection=share) as client,
+        Follower(client, mode, on_state=told.append) as follower,
+    ):
+        await follower.came()
+        await counting.close_sockets(1012, "restart")
+        await follower.went_on()
     statuses = [state.status for state in told]
     assert statuses == ["connecting", "subscribed", "down", "connecting", "subscribed", "ended"]
     down = told[2]
@@ -101,11 +103,13 @@ async def test_the_state_of_the_object(counting: ScriptedServer, backend: Backen
 async def test_the_end_has_a_reason(counting: ScriptedServer, backend: Backend, mode: Mode) -> None:
     """A fatal close code is the last state."""
     told: list[SubscriptionState] = []
-    async with client_of(counting.url, backend) as client:
-        async with Follower(client, mode, on_state=told.append) as follower:
-            await follower.came()
-            await counting.close_sockets(4403, "Forbidden")
-            assert isinstance(await follower.end(), SubscriptionClosedError)
+    async with (
+        client_of(counting.url, backend) as client,
+        Follower(client, mode, on_state=told.append) as follower,
+    ):
+        await follower.came()
+        await counting.close_sockets(4403, "Forbidden")
+        assert isinstance(await follower.end(), SubscriptionClosedError)
     assert (told[-1].status, told[-1].close_code, told[-1].reason) == ("ended", 4403, "Forbidden")
 
 

@@ -58,15 +58,18 @@ async def test_reconnect(counting: ScriptedServer, backend: Backend, share: bool
 
 async def test_reconnect_all(counting: ScriptedServer, backend: Backend, mode: Mode, share: bool) -> None:
     """Every subscription, streams too; on a shared socket one reconnect serves all."""
-    async with client_of(counting.url, backend, share_connection=share) as client:
-        async with Follower(client, mode) as one, Follower(client, mode) as other:
-            await one.came()
-            await other.came()
-            before = len(counting.upgrades)
-            await client.reconnect_subscriptions()
-            assert len(counting.upgrades) == before + (1 if share else 2)
-            await one.went_on()
-            await other.went_on()
+    async with (
+        client_of(counting.url, backend, share_connection=share) as client,
+        Follower(client, mode) as one,
+        Follower(client, mode) as other,
+    ):
+        await one.came()
+        await other.came()
+        before = len(counting.upgrades)
+        await client.reconnect_subscriptions()
+        assert len(counting.upgrades) == before + (1 if share else 2)
+        await one.went_on()
+        await other.went_on()
 
 
 async def test_reconnect_while_it_is_down(counting: ScriptedServer, backend: Backend) -> None:
@@ -143,10 +146,12 @@ async def test_from_another_loop(counting: ScriptedServer, backend: Backend) -> 
 async def test_an_endpoint_of_their_own(server: ScriptedServer, backend: Backend, mode: Mode) -> None:
     """Subscriptions go to another server than calls."""
     async with ScriptedServer() as sockets:
-        async with client_of(server.url, backend, endpoint=sockets.ws_url) as client:
-            async with Follower(client, mode) as follower:
-                await follower.came()
-                assert (await client.query("{ hello }")).data
+        async with (
+            client_of(server.url, backend, endpoint=sockets.ws_url) as client,
+            Follower(client, mode) as follower,
+        ):
+            await follower.came()
+            assert (await client.query("{ hello }")).data
         assert (len(sockets.upgrades), len(server.upgrades)) == (1, 0)
         assert (len(sockets.requests), len(server.requests)) == (0, 1)
 
@@ -214,13 +219,15 @@ def test_an_endpoint_that_cannot_be(given: Any) -> None:
 async def test_silence(server: ScriptedServer, backend: Backend, mode: Mode, share: bool) -> None:
     """No event for so long: subscribed anew, alone on a shared socket, and told as a gap."""
     server.tick = 60.0
-    async with client_of(server.url, backend, idle_timeout=0.15, share_connection=share) as client:
-        async with Follower(client, mode) as follower:
-            await until(lambda: len(follower.gaps) >= 1)
-            assert "no event came for 0.15 s" in str(follower.gaps[0].close_reason)
-            assert len(server.upgrades) >= (1 if share else 2)
-            if share:
-                assert len(server.upgrades) == 1
+    async with (
+        client_of(server.url, backend, idle_timeout=0.15, share_connection=share) as client,
+        Follower(client, mode) as follower,
+    ):
+        await until(lambda: len(follower.gaps) >= 1)
+        assert "no event came for 0.15 s" in str(follower.gaps[0].close_reason)
+        assert len(server.upgrades) >= (1 if share else 2)
+        if share:
+            assert len(server.upgrades) == 1
 
 
 async def test_events_are_no_silence(server: ScriptedServer, backend: Backend, mode: Mode) -> None:
@@ -236,14 +243,16 @@ async def test_events_are_no_silence(server: ScriptedServer, backend: Backend, m
 
 async def test_a_full_queue_is_no_silence(counting: ScriptedServer, backend: Backend, mode: Mode) -> None:
     """While the reader is slow nobody can know whether events come: the clock stands still."""
-    async with client_of(counting.url, backend, idle_timeout=0.1, max_queue=1) as client:
-        async with Follower(client, mode) as follower:
-            follower.gate.clear()
-            await follower.began()
-            await follower.lasts(0.4)
-            assert follower.gaps == []
-            follower.gate.set()
-            await follower.came(3)
+    async with (
+        client_of(counting.url, backend, idle_timeout=0.1, max_queue=1) as client,
+        Follower(client, mode) as follower,
+    ):
+        follower.gate.clear()
+        await follower.began()
+        await follower.lasts(0.4)
+        assert follower.gaps == []
+        follower.gate.set()
+        await follower.came(3)
 
 
 # --- the server's end -------------------------------------------------------------------------------
@@ -300,9 +309,11 @@ async def test_a_restart_that_fails(
 async def test_compression(counting: ScriptedServer, backend: Backend, mode: Mode) -> None:
     """permessage-deflate is offered when it is asked for, and only then."""
     for wanted in (True, False):
-        async with client_of(counting.url, backend, compression=wanted) as client:
-            async with Follower(client, mode) as follower:
-                await follower.came(3)
+        async with (
+            client_of(counting.url, backend, compression=wanted) as client,
+            Follower(client, mode) as follower,
+        ):
+            await follower.came(3)
         offered = counting.upgrades[-1].headers.get("Sec-WebSocket-Extensions", "")
         assert ("permessage-deflate" in offered) is wanted
 
