@@ -328,3 +328,45 @@ async def test_compression_is_bounded(server: ScriptedServer, backend: Backend, 
         failure = await follower.end()
     assert isinstance(failure, SubscriptionClosedError)
     assert failure.close_code == 1009
+
+
+# --- all of it at once ------------------------------------------------------------------------------
+
+
+async def test_ten_kills(counting: ScriptedServer, backend: Backend, mode: Mode, share: bool) -> None:
+    """Exactly once through ten kills, while the token, the payload and the endpoint change."""
+    async with ScriptedServer() as second:
+        second.tick = counting.tick
+        servers, payloads = [counting, second], list[int]()
+        provider = Provider()
+
+        def payload() -> dict[str, Any]:
+            payloads.append(len(payloads))
+            return {"generation": len(payloads)}
+
+        async with (
+            client_of(
+                counting.url,
+                backend,
+                objects={"headers_provider": provider},
+                endpoint=lambda: servers[0].url,
+                share_connection=share,
+            ) as client,
+            Follower(client, mode, resume=onward, connection_init_payload=payload) as follower,
+        ):
+            for kill in range(10):
+                await follower.came(3 * (kill + 1))
+                before = servers[0]
+                servers.reverse()
+                if kill % 3 == 0:
+                    await client.reconnect_subscriptions()
+                elif kill % 3 == 1:
+                    await before.close_sockets(1012, "restart")
+                else:
+                    await before.stop()
+                    await before.start()
+                await follower.went_on(kill + 1)
+            assert follower.values == list(range(len(follower.values)))
+        assert len(payloads) >= 11
+        assert counting.upgrades
+        assert second.upgrades
