@@ -235,6 +235,7 @@ def build(
         ending=methods.end,
         detached=sessions.detached.tasks,
         deadline=config.shutdown.deadline,
+        lame_duck=config.shutdown.lame_duck,
     )
     return Composition(
         config=config.model_copy(update={"backend": sessions.backend}),

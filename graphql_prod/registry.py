@@ -130,12 +130,14 @@ class Registry:
 
     :ivar host: for texts.
     :ivar state: what the client's own ``state`` says.
+    :ivar leaving: whether the end has begun, though calls may still be taken.
     :ivar calls: those that are under way.
     """
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.state: State = "open"
+        self.leaving = False
         self.calls: set[RegisteredCall] = set()
         self._pauses: set[asyncio.Future[None]] = set()
         self._impatient = False
@@ -148,7 +150,7 @@ class Registry:
         self.calls, self._pauses, self._ending, self._impatient = set(), set(), None, False
         ASKING.set(None)  # what was forked in the middle of a call is no part of it
         if self.state != "closed":
-            self.state = "open"
+            self.state, self.leaving = "open", False
         return kept
 
     def register(self, call: RegisteredCall) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
+import httpx
 import pytest
 import uvicorn
 from aiohttp import web
@@ -509,9 +510,13 @@ class TestArguments:
         """Where they are given, and not at the first probe or at start-up."""
         with pytest.raises(ConfigurationError, match="expected at least one ProductionClient"):
             taking()
-        with pytest.raises(ConfigurationError, match="expected a ProductionClient, not str"):
+        with pytest.raises(
+            ConfigurationError, match="expected a ProductionClient, or a function that makes one, not str"
+        ):
             taking(ProductionClient("http://host/"), "http://host/")
-        with pytest.raises(ConfigurationError, match="expected a ProductionClient, not type"):
+        with pytest.raises(
+            ConfigurationError, match="expected a ProductionClient, or a function that makes one, not type"
+        ):
             taking(ProductionClient)
 
 
@@ -551,3 +556,59 @@ class TestImports:
         assert told == (
             "graphql_prod.integrations.starlette needs starlette: pip install 'graphql-prod[starlette]'"
         )
+
+
+class TestFactories:
+    """An application that is started twice makes its clients twice."""
+
+    async def test_starlette(self, server: ScriptedServer) -> None:
+        """Routes for probes look at the client that serves now."""
+        made: list[ProductionClient] = []
+
+        def factory() -> ProductionClient:
+            made.append(ProductionClient(server.url, validate=False))
+            return made[-1]
+
+        app = Starlette(
+            lifespan=starlette_integration.lifespan(factory),
+            routes=starlette_integration.health_routes(factory),
+        )
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as probe:
+            assert (await probe.get("/readyz")).json() == {
+                "ready": False,
+                "reasons": [{"reason": "not started"}],
+            }
+            assert (await probe.get("/livez")).status_code == 200
+            for times in (1, 2):
+                async with app.router.lifespan_context(app):
+                    assert len(made) == times
+                    assert (await made[-1].query("{ hello }")).data
+                    assert (await probe.get("/readyz")).status_code == 200
+                assert made[-1].state == "closed"
+
+    async def test_aiohttp(self, server: ScriptedServer) -> None:
+        """The same under aiohttp's server."""
+        made: list[ProductionClient] = []
+
+        def factory() -> ProductionClient:
+            made.append(ProductionClient(server.url, validate=False))
+            return made[-1]
+
+        for times in (1, 2):
+            app = web.Application()
+            app.cleanup_ctx.append(aiohttp_web.cleanup_ctx(factory))
+            app.add_routes(aiohttp_web.health_routes(factory))
+            runner = web.AppRunner(app)
+            await runner.setup()
+            assert len(made) == times
+            assert (await made[-1].query("{ hello }")).data
+            await runner.cleanup()
+            assert made[-1].state == "closed"
+
+    async def test_a_factory_that_makes_something_else(self) -> None:
+        """It is named at start-up."""
+        app = Starlette(lifespan=starlette_integration.lifespan(lambda: "a client"))  # type: ignore[return-value]
+        with pytest.raises(ConfigurationError, match="must return a ProductionClient"):
+            async with app.router.lifespan_context(app):
+                pass

@@ -125,12 +125,11 @@ class Probe:
             call_on(loop, flight.cancel)
 
     def _is_open(self) -> bool:
-        return self._registry.state == "open"
+        return self._registry.state == "open" and not self._registry.leaving
 
     def _draining(self) -> Readiness:
-        return Readiness(
-            False, f"the client for {self._registry.host} is {self._registry.state}", kind="draining"
-        )
+        state = "about to drain" if self._registry.state == "open" else self._registry.state
+        return Readiness(False, f"the client for {self._registry.host} is {state}", kind="draining")
 
     def _start(self, limits: TimeoutPolicy) -> asyncio.Task[Readiness]:
         if limits.total is None or limits.total < (PROBE.total or 0.0):

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from graphql_prod.client import ProductionClient
+    from graphql_prod.integrations._shared import Factory
 
 
-def cleanup_ctx(*clients: ProductionClient) -> Callable[[web.Application], AsyncGenerator[None, None]]:
+def cleanup_ctx(
+    *clients: ProductionClient | Factory,
+) -> Callable[[web.Application], AsyncGenerator[None, None]]:
     """A cleanup context for ``app.cleanup_ctx.append(…)`` that owns the clients.
 
     Append it before those that use the clients: aiohttp cleans up in reverse order. Cleaning up shuts the
@@ -30,20 +33,26 @@ def cleanup_ctx(*clients: ProductionClient) -> Callable[[web.Application], Async
     failed is a graceful shutdown too, and only a context that was dropped (``run_app`` after such a
     start-up) cuts at once.
 
+    :param clients: clients, or functions that make one. A client is closed with its application and stays
+        so; a function makes another one when the application is started again. Give :func:`health_routes` the
+        same function.
     :raises ConfigurationError: no client, or something else in a client's place. A closed client is
         refused at start-up, with its :class:`ClientClosedError`.
     """
-    owned = _shared.require_clients(clients)
+    source = _shared.Source(clients)
 
     async def owning(_: web.Application) -> AsyncGenerator[None, None]:
-        async with await _shared.entered(owned):
-            yield
+        try:
+            async with await _shared.entered(source.begin()):
+                yield
+        finally:
+            source.end()
 
     return owning
 
 
 def health_routes(
-    *clients: ProductionClient, ready: str = "/readyz", live: str = "/livez", details: bool = False
+    *clients: ProductionClient | Factory, ready: str = "/readyz", live: str = "/livez", details: bool = False
 ) -> list[web.RouteDef]:
     """Routes for the probes of an orchestrator, for GET and HEAD.
 
@@ -57,13 +66,13 @@ def health_routes(
         probes that nobody from outside can reach.
     :raises ConfigurationError: no client, or something else in a client's place.
     """
-    owned = _shared.require_clients(clients)
+    source = _shared.Source(clients)
 
     async def readiness(_: web.Request) -> web.Response:
-        return _response(await _shared.readiness(owned, details=details))
+        return _response(await _shared.readiness(source.clients, details=details))
 
     async def liveness(_: web.Request) -> web.Response:
-        return _response(_shared.liveness(owned))
+        return _response(_shared.liveness(source.clients))
 
     return [web.get(ready, readiness), web.get(live, liveness)]
 

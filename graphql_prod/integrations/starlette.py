@@ -30,33 +30,40 @@ if TYPE_CHECKING:
     from starlette.types import Lifespan
 
     from graphql_prod.client import ProductionClient
+    from graphql_prod.integrations._shared import Factory
 
 
-def lifespan(*clients: ProductionClient, inner: Lifespan[Any] | None = None) -> Lifespan[Any]:
+def lifespan(*clients: ProductionClient | Factory, inner: Lifespan[Any] | None = None) -> Lifespan[Any]:
     """A lifespan for ``Starlette(lifespan=…)`` and ``FastAPI(lifespan=…)`` that owns the clients.
 
     Starting: the clients are entered, then ``inner``. Leaving: ``inner`` first, then the clients are shut
     down within their ``shutdown.deadline``; several at the same time, under the longest one of theirs. Left
     by an exception or a cancel, ``inner``'s failing start-up among them, the clients are cut at once.
 
+    :param clients: clients, or functions that make one. A client is closed with its application and stays
+        so; a function makes another one when the application is started again. Give :func:`health_routes` the
+        same function.
     :param inner: the application's own lifespan; its state is passed on. None: there is none.
     :raises ConfigurationError: no client, something else in a client's place, or an ``inner`` that cannot
         be called. A closed client is refused at start-up, with its :class:`ClientClosedError`.
     """
-    owned = _shared.require_clients(clients)
+    source = _shared.Source(clients)
     if inner is not None and not callable(inner):
         raise ConfigurationError(f"inner must be a lifespan, not {type(inner).__name__}")
 
     @contextlib.asynccontextmanager
     async def owning(app: Any) -> AsyncGenerator[Any, None]:
-        async with await _shared.entered(owned) as stack:
-            yield None if inner is None else await stack.enter_async_context(inner(app))
+        try:
+            async with await _shared.entered(source.begin()) as stack:
+                yield None if inner is None else await stack.enter_async_context(inner(app))
+        finally:
+            source.end()
 
     return owning
 
 
 def health_routes(
-    *clients: ProductionClient, ready: str = "/readyz", live: str = "/livez", details: bool = False
+    *clients: ProductionClient | Factory, ready: str = "/readyz", live: str = "/livez", details: bool = False
 ) -> list[Route]:
     """Routes for the probes of an orchestrator, for GET and HEAD.
 
@@ -70,13 +77,13 @@ def health_routes(
         probes that nobody from outside can reach.
     :raises ConfigurationError: no client, or something else in a client's place.
     """
-    owned = _shared.require_clients(clients)
+    source = _shared.Source(clients)
 
     async def readiness(_: Request) -> JSONResponse:
-        return _response(await _shared.readiness(owned, details=details))
+        return _response(await _shared.readiness(source.clients, details=details))
 
     async def liveness(_: Request) -> JSONResponse:
-        return _response(_shared.liveness(owned))
+        return _response(_shared.liveness(source.clients))
 
     return [
         Route(ready, readiness, include_in_schema=False),

@@ -59,7 +59,9 @@ class Conductor:
         ending: Callable[[float | None], Awaitable[object]],
         detached: set[asyncio.Task[Any]],
         deadline: float | None,
+        lame_duck: float = 0.0,
     ) -> None:
+        self._lame_duck = lame_duck
         self.registry = registry
         self.host = registry.host
         self.connections = connections
@@ -190,7 +192,9 @@ class Conductor:
         context = contextvars.copy_context()
         leave_calls(context)
         self._sequence = ShutdownSequence(self, Deadline(seconds))
-        self.registry.begin_end(self._sequence)
+        self.registry.leaving = True
+        if not self._lame_duck or seconds == 0:
+            self.registry.begin_end(self._sequence)
         self._closing = StartedTask(
             self._end(self._sequence), loop=asyncio.get_running_loop(), context=context
         )
@@ -198,6 +202,9 @@ class Conductor:
 
     async def _end(self, sequence: ShutdownSequence) -> ShutdownReport:
         try:
+            if self.registry.state == "open":
+                await sequence.limp(self._lame_duck)
+                self.registry.begin_end(sequence)
             return await sequence.run()
         finally:
             self.registry.become("closed")

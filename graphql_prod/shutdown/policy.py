@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -16,9 +16,15 @@ class ShutdownPolicy(Policy):
 
     :param deadline: seconds for everything under way to finish; what is left then is cut. Kubernetes kills
         30 s after SIGTERM, so the default leaves 5 s to close and to report. None means no limit.
+    :param lame_duck: seconds at the beginning in which ``ready()`` is false and calls are still taken, so
+        that a load balancer stops sending before calls are refused. A part of ``deadline``; a deadline of 0
+        skips it.
     """
 
     deadline: Annotated[float, Number, Field(ge=0)] | None = 25.0
+    lame_duck: Annotated[float, Number, Field(ge=0)] = 0.0
+
+    nested: ClassVar[tuple[tuple[str, str], ...]] = (("lame_duck", "deadline"),)
 
 
 def seconds_of(deadline: object) -> float:

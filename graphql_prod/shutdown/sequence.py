@@ -138,6 +138,15 @@ class ShutdownSequence:
 
     # The phases.
 
+    async def limp(self, seconds: float) -> None:
+        """Take calls for so long, or until the deadline, while nobody is sent here any more."""
+        self._say(f"lame duck for {seconds:g} s: ready() is false, calls are still taken", seconds=seconds)
+        try:
+            await asyncio.wait({self.deadline.over}, timeout=seconds)
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it is this one
+            self.deadline.shorten(0.0)
+
     async def run(self) -> ShutdownReport:
         """Go through all of them. A cancel, by a loop that ends, leaves no time and skips none."""
         client = self._client
