@@ -608,7 +608,7 @@ class TestFactories:
 
     async def test_a_factory_that_makes_something_else(self) -> None:
         """It is named at start-up."""
-        app = Starlette(lifespan=starlette_integration.lifespan(lambda: "a client"))  # type: ignore[return-value]
+        app = Starlette(lifespan=starlette_integration.lifespan(lambda: "a client"))  # type: ignore[arg-type, return-value]
         with pytest.raises(ConfigurationError, match="must return a ProductionClient"):
             async with app.router.lifespan_context(app):
                 pass
