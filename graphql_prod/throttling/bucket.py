@@ -95,6 +95,11 @@ class Bucket:
             wait = max(wait, meter.wait(now, cost))
         return wait
 
+    def interval(self, now: float, operation: str) -> float:
+        """Seconds from one call to the next, for those who wait in line, as far as can be told."""
+        cost = self._costs.get(operation, self._unknown)
+        return max((meter.interval(now, cost) for meter in self._meters.values()), default=0.0)
+
     def _most_at(self, now: float) -> float:
         """One more a minute: the server may bear more than it did."""
         if self._most < inf and now - self._most_since > MINUTE:

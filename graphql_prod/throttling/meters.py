@@ -89,6 +89,10 @@ class Points:
         """Whether a refusal is no wonder."""
         return self.there(now) < cost
 
+    def interval(self, now: float, cost: float) -> float:
+        """Seconds from one call to the next, for those who wait; 0 where nobody has to."""
+        return cost / self.rate if self.rate and self.there(now) < cost else 0.0
+
 
 class Window:
     """A quota that comes back all at once: what is left is spread over the time until then.
@@ -197,3 +201,9 @@ class Window:
     def is_spent(self, now: float, cost: float) -> bool:
         """Whether a refusal is no wonder."""
         return now < self.resets and self.remaining < cost
+
+    def interval(self, now: float, cost: float) -> float:
+        """Seconds from one call to the next, for those who wait; 0 where that is not known."""
+        if now >= self.resets or not 0 < self.remaining < inf:
+            return 0.0
+        return (self.resets - now) * min(1.0, cost / self.remaining)

@@ -169,8 +169,12 @@ class Throttling:
         if self._rate is not None:
             wait = Line.estimate(len(self._rate_line.waiting), self._rate.wait(now), self._rate.interval)
         if self.by_quotas:
-            found = identity.bucket.wait(now, operation)
-            wait = max(wait, identity.bucket.blocked_until - now if found == inf else found)
+            bucket, ahead = identity.bucket, len(identity.line.waiting)
+            found = bucket.wait(now, operation)
+            found = max(bucket.blocked_until - now, 0.0) if found == inf else found
+            if ahead:  # a little less than it looks like: nobody is sent away who might come in time
+                found += 0.8 * ahead * bucket.interval(now, operation)
+            wait = max(wait, found)
         return wait
 
     def at_once(self, identity: _Identity, operation: str, now: float) -> Held | None:

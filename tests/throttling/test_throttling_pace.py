@@ -137,6 +137,24 @@ def test_a_first_call_that_hangs() -> None:
     assert bucket.wait(1.01, "A") == 0
 
 
+async def test_the_end_of_a_long_line(throttled: Make, server: ScriptedServer) -> None:
+    """Whoever cannot come in time, because of those ahead, hears so at once."""
+    client = await throttled(server.url, "pace")
+    server.always(
+        Answer(headers={"x-ratelimit-limit": "60", "x-ratelimit-remaining": "60", "x-ratelimit-reset": "60"})
+    )
+    await client.query(HI)
+    waiting = [asyncio.create_task(client.query(HI)) for _ in range(20)]
+    await until(lambda: client.stats().throttle and client.stats().throttle.waiting >= 15)  # type: ignore[union-attr]
+    began = time.monotonic()
+    with pytest.raises(ThrottledError):
+        await client.with_options(timeout=5.0).query(HI)
+    assert time.monotonic() - began < 1
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 # --- with real servers ------------------------------------------------------------------------------
 
 
