@@ -26,6 +26,7 @@ from graphql_prod.calls.unwritable import require_writable
 from graphql_prod.config import ProductionConfig, plain
 from graphql_prod.credentials import Credentials
 from graphql_prod.documents import operation_name
+from graphql_prod.errors import ClientClosedError
 from graphql_prod.headers import aligned, layered, merge, spellings
 from graphql_prod.headers import checked as checked_headers
 from graphql_prod.health.probe import QUERY
@@ -687,6 +688,11 @@ class ProductionClient(GraphQLClient):
         """What is asked for, checked: a subscription that fits the schema."""
         prod = self._prod
         prod.registry.admit()
+        if prod.connections.draining:
+            raise ClientClosedError(
+                f"The client for {prod.registry.host} is about to close, and takes no new subscriptions. "
+                "Make a new client, or close this one later."
+            )
         require_callable(resume=resume, on_state=on_state, restart=restart)
         if prod.admission.on and not prod.admission.admits():
             raise prod.admission.error("It was not subscribed.")
@@ -836,6 +842,10 @@ class ProductionClient(GraphQLClient):
         view._prod_settings = dataclasses.replace(view._prod_settings, probe=True)
         with self._prod.telemetry.of_probes():
             return await view.query(QUERY)
+
+    def _prod_leave(self) -> None:
+        """A server has been told to end: not ready from here on, and subscriptions end; calls go on."""
+        self._prod.conductor.leave()
 
     async def _prod_end(self, deadline: float | None) -> None:
         """The way to the end that a program has made its own."""

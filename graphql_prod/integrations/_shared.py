@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphql_prod import ConfigurationError, ProductionClient, ShutdownCoordinator
+from graphql_prod.integrations._signals import ServerSignals
 from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ async def entered(clients: Clients) -> contextlib.AsyncExitStack:
     async with contextlib.AsyncExitStack() as stack:
         for client in clients:
             await stack.enter_async_context(client)
+        signals = ServerSignals(clients)
+        signals.install()
+        stack.callback(signals.restore)
         if len(clients) > 1:
             coordinator = await stack.enter_async_context(ShutdownCoordinator(longest_deadline(clients)))
             for client in clients:

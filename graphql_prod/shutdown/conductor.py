@@ -95,6 +95,12 @@ class Conductor:
             self.hooks.begin_anew()
         return kept
 
+    def leave(self) -> None:
+        """Be ready for nothing new: probes say so, and subscriptions end after what waits. Calls go on."""
+        if self.registry.state == "open":
+            self.registry.leaving = True
+            self.connections.drain()
+
     def join(self, group: ShutdownGroup) -> None:
         """End together with others."""
         self.group = group
