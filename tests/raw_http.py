@@ -13,6 +13,7 @@ import aiohttp
 import httpx
 
 from graphql_prod import ProductionClient, ProductionConfig
+from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:
     import ssl
@@ -127,7 +128,7 @@ class RawServer:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
-        server.close()
+        await stop_listening(server)
         for writer in self._open:
             writer.transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

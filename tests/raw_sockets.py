@@ -11,6 +11,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Self
 
+from graphql_prod.testing.delivery import stop_listening
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
@@ -159,7 +161,7 @@ class RawServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphql_prod import ProductionClient, ProductionConfig, RetryPolicy
+from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -82,7 +83,7 @@ async def at_work() -> AsyncIterator[tuple[Upstream, str]]:
     try:
         yield upstream, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/graphql?k=v"
     finally:
-        server.close()
+        await stop_listening(server)
         await server.wait_closed()
 
 

@@ -14,6 +14,7 @@ from raw_sockets import Peer, RawServer, answering
 from subscribing import COUNT, Follower, client_of
 
 from graphql_prod import ConfigurationError, HTTPStatusError, TransportError
+from graphql_prod.testing.delivery import stop_listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,7 +99,7 @@ async def _tls(port: int, authority: trustme.CA) -> AsyncIterator[str]:
     try:
         yield f"https://localhost:{server.sockets[0].getsockname()[1]}/graphql"
     finally:
-        server.close()
+        await stop_listening(server)
         for task in tasks:
             task.cancel()
         if tasks:
