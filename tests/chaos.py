@@ -23,6 +23,7 @@ from chaos_books import (
     ECHO,
     EXPIRED,
     HANGS,
+    IDLE,
     KEY,
     LATE,
     PING,
@@ -51,12 +52,13 @@ from graphql_prod import (
     SchemaPolicy,
     SubscriptionGap,
     SubscriptionPolicy,
+    SubscriptionState,
     TimeoutPolicy,
 )
 from graphql_prod.testing import Answer, FaultyProxy, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from aiographql.client import GraphQLSubscriptionEvent
     from subscribing import Backend
@@ -94,6 +96,9 @@ class World(Weather):
         """Set while calls may begin."""
         self._go.set()
         self._under_way = 0
+        self._moves = 0
+        self._lasting: list[ProductionClient] = []
+        """The clients that are there all the time."""
 
     def chance(self, name: str) -> Random:
         """Of its own for each who draws: nobody's luck depends on when others drew."""
@@ -114,6 +119,7 @@ class World(Weather):
 
     async def _use_clients(self, seconds: float) -> None:
         async with self._client(share=False) as plain, self._client(share=True) as shared:
+            self._lasting = [plain, shared]
             async with asyncio.TaskGroup() as actors:
                 acting = [actors.create_task(actor) for actor in self._actors(plain, shared)]
                 janitor = actors.create_task(self._keep_books())
@@ -178,6 +184,9 @@ class World(Weather):
                 overflow="drop_oldest" if share else "block",
                 share_connection=share,
                 linger=0.1,
+                idle_timeout=IDLE if share else None,
+                endpoint=self._moved if share else None,
+                compression=share,
             ),
         )
 
@@ -194,7 +203,23 @@ class World(Weather):
     async def _start_server(self) -> None:
         self._server.tick = TICK
         self._server.on_request, self._server.on_connect = self._judges, self._lets_in
+        self._server.on_init = self._greets
         await listening(self._server.start)
+
+    async def _moved(self) -> str:
+        """Where subscriptions go: to another address each time."""
+        self._moves += 1
+        self.done["moves"] += 1
+        await asyncio.sleep(0)
+        return self._proxy.url_for(f"/graphql?move={self._moves}")
+
+    def _payload(self) -> dict[str, Any]:
+        """What a connection_init says of who connects."""
+        self.done["payloads"] += 1
+        return {"token": self._held}
+
+    def _greets(self, payload: Mapping[str, Any]) -> int | None:
+        return EXPIRED if payload.get("token", self._token) != self._token else None
 
     def _is_stale(self, request: ReceivedRequest) -> bool:
         """Whether it carries a token that has expired; a client without credentials has none."""
@@ -358,12 +383,15 @@ class World(Weather):
     def _ledger(self, name: str, *, resumed: bool, drops: bool) -> Ledger:
         return Ledger(self.findings, name, self._endings, resumed=resumed, drops=drops)
 
-    def _order(self, chance: Random, ledger: Ledger, *, resumed: bool) -> tuple[int, dict[str, Any]]:
+    def _order(
+        self, chance: Random, ledger: Ledger, *, resumed: bool, shared: bool
+    ) -> tuple[int, dict[str, Any]]:
         to = chance.randint(20, 200) if resumed else chance.randint(5, 50)
         return to, {
             "variables": {"from": 0, "to": to},
             "resume": ledger.resume if resumed else None,
             "protocols": chance.choice(PROTOCOLS),
+            "connection_init_payload": self._payload if shared else None,
         }
 
     async def _digest(self, chance: Random) -> None:
@@ -376,7 +404,7 @@ class World(Weather):
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
             ledger = self._ledger(name, resumed=resumed, drops=drops)
-            to, order = self._order(chance, ledger, resumed=resumed)
+            to, order = self._order(chance, ledger, resumed=resumed, shared=drops)
             leave_at = chance.randint(0, to) if chance.random() < 0.2 else None
             try:
                 async with contextlib.aclosing(client.stream(COUNT, gaps=True, **order)) as items:
@@ -399,7 +427,7 @@ class World(Weather):
         chance, name = self.chance(name), f"{self.backend} {name}"
         while not self.over:
             ledger = self._ledger(name, resumed=resumed, drops=drops)
-            to, order = self._order(chance, ledger, resumed=resumed)
+            to, order = self._order(chance, ledger, resumed=resumed, shared=drops)
             leave = asyncio.Event()
             leave_at = chance.randint(0, to // 2) if chance.random() < 0.4 else None
 
@@ -419,6 +447,7 @@ class World(Weather):
                 self.findings.check(not ledger.over, f"{name}: a callback ran on after the end")
 
             broken: list[GraphQLSubscriptionEvent] = []
+            states: list[SubscriptionState] = []
 
             async def fail(
                 event: GraphQLSubscriptionEvent,
@@ -432,7 +461,7 @@ class World(Weather):
 
             try:
                 subscription = await client.subscribe(
-                    COUNT, on_data=take, on_gap=take, on_error=fail, **order
+                    COUNT, on_data=take, on_gap=take, on_error=fail, on_state=states.append, **order
                 )
                 task, leaving = subscription.task, asyncio.create_task(leave.wait())
                 assert task is not None
@@ -445,11 +474,19 @@ class World(Weather):
                         ledger.complete(to)
                 await subscription.unsubscribe_and_wait()
                 ledger.over = True
+                self._tells_states(name, states)
                 self.done["subscriptions ended"] += 1
             except GraphQLClientException as error:
                 ledger.over = True
                 self.done[f"subscription: {type(error).__name__}"] += 1
             await asyncio.sleep(chance.uniform(0, 0.1))
+
+    def _tells_states(self, name: str, states: list[SubscriptionState]) -> None:
+        """Each change is told once, in order, and the end is the last one."""
+        told = [state.status for state in states]
+        self.done["downs"] += told.count("down")
+        right = told.count("ended") == 1 and told[-1] == "ended"
+        self.findings.check(right, f"{name}: its states were {told[-20:]}")
 
     # One who leaves in the middle of it all.
 

@@ -51,6 +51,8 @@ PING, PONG = 0.3, 0.5
 """Seconds until a silent server is pinged, and until it is given up."""
 LARGE = 40_000
 """Characters of a large event: over the slow link it takes longer than PING and PONG."""
+IDLE = 3.0
+"""Seconds without an event until a subscription is begun anew."""
 TICK = 0.01
 """Seconds between two events."""
 SLOW_LINK = 1_000, 0.03

@@ -56,6 +56,7 @@ class Weather:
     _held: int
     _go: asyncio.Event
     _under_way: int
+    _lasting: list[ProductionClient]
     findings: Findings
     lag: Lag
 
@@ -92,6 +93,8 @@ class Weather:
             self._expires,
             self._expires,
             self._blocks,
+            self._steers,
+            self._steers,
             self._second_answer,
             self._second_answer,
             self._answers,
@@ -230,6 +233,13 @@ class Weather:
         time.sleep(seconds / 4)  # noqa: ASYNC251 -- it is what happens to programs
         await asyncio.sleep(seconds)
         self._proxy.reset_connections()  # what it carries on would be carried for ever
+
+    async def _steers(self, chance: Random, seconds: float) -> None:
+        """An operator has all subscriptions connect anew, and does not wait for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await chance.choice(self._lasting).reconnect_subscriptions()
+        self.done["steered"] += 1
 
     async def _second_answer(self, _: Random, __: float) -> None:
         """While no call is under way, kept connections get one answer more: it is nobody's."""
