@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from aiographql.client import GraphQLRequestException
 
@@ -57,6 +58,8 @@ class Endings:
         self._check = check
         self._done = done
         self._sent: dict[str | None, Sent] = {}
+        self._ended: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
+        """What was ended over which socket: a slow reader hears of the first time long after the second."""
 
     async def end(self, server: ScriptedServer, chance: Random) -> None:
         """End some of the subscriptions, each with an error of some shape, with an id or without."""
@@ -91,6 +94,8 @@ class Endings:
                 continue  # the client has left this socket, which does not know yet
             if name in self._sent:
                 continue  # its reader is slow: the first error is the one that it will hear of
+            if key in self._ended.setdefault(socket, set()):
+                continue
             payload = chance.choice(shapes)
             words = BROKEN if BROKEN in str(payload) else ""
             self._sent[name] = Sent(last[key], words)
@@ -98,6 +103,7 @@ class Endings:
             if may_be_nameless and chance.random() < 0.5:
                 del message["id"]
             self._done["errors sent"] += 1
+            self._ended[socket].add(key)
             try:
                 await socket.send(message)
             except ConnectionError:

@@ -7,18 +7,20 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from subscribing import Follower, Provider, client_of, onward, until
+from subscribing import Follower, Provider, client_of, onward, until, value_of
 
 from graphql_prod import (
     ConfigurationError,
     SubscriptionClosedError,
+    SubscriptionGap,
     SubscriptionPolicy,
     TransportError,
 )
 from graphql_prod.testing import ScriptedServer
 
 if TYPE_CHECKING:
-    from subscribing import Backend, Mode
+    from aiographql.client import GraphQLSubscriptionEvent
+    from subscribing import Backend, Mode, Protocol
 
 COUNT = "subscription Count($from: Int, $to: Int) { count(from: $from, to: $to) }"
 
@@ -92,6 +94,38 @@ async def test_reconnect_counts_as_no_loss(counting: ScriptedServer, backend: Ba
         assert follower.subscription is not None
         await follower.subscription.reconnect()  # type: ignore[attr-defined]
         await follower.went_on()
+
+
+async def test_reconnect_while_an_event_waits_for_its_turn(
+    counting: ScriptedServer, backend: Backend, protocol: Protocol
+) -> None:
+    """An event that was read and had no room yet is not lost with the socket, or a gap counts it."""
+    seen: list[int | SubscriptionGap] = []
+    go_on = asyncio.Event()
+
+    async def take(item: GraphQLSubscriptionEvent | SubscriptionGap) -> None:
+        seen.append(item if isinstance(item, SubscriptionGap) else value_of(item))
+        await go_on.wait()
+
+    async with client_of(
+        counting.url, backend, share_connection=True, max_queue=1, overflow="drop_oldest"
+    ) as client:
+        subscription = await client.subscribe(
+            COUNT, variables={"from": 0}, on_data=take, on_gap=take, resume=onward, protocols=protocol
+        )
+        while client.stats().events < 3:  # one is looked at, one waits, and one more has come
+            await asyncio.sleep(0)
+        await asyncio.create_task(subscription.reconnect())
+        go_on.set()
+        await until(lambda: len(seen) > 10)
+        await subscription.unsubscribe_and_wait()
+    expected = 0
+    for item in seen:
+        if isinstance(item, SubscriptionGap):
+            expected += item.dropped
+        else:
+            assert item == expected
+            expected += 1
 
 
 async def test_from_a_callback(counting: ScriptedServer, backend: Backend) -> None:

@@ -292,13 +292,20 @@ class Subscriber:
             event_queue.put(message, size)
 
     async def _squeeze(self, event_queue: EventQueue, message: Message, size: int) -> None:
-        overflow = event_queue.overflow
-        if overflow == "block" and not self.channel.shared:
+        if event_queue.overflow == "block" and not self.channel.shared:
             with self.channel.held_back():
                 await event_queue.put_when_room(message, size)
             return
-        await event_queue.turn(size)
-        if overflow != "drop_oldest" and event_queue.is_full(size):
+        try:
+            await event_queue.turn(size)
+        finally:
+            # Whoever cancels ends the socket: what came before that is not lost with it.
+            self._force_in(message, size)
+
+    def _force_in(self, message: Message, size: int) -> None:
+        """Add an event in whatever way the policy allows, or end."""
+        event_queue = self.event_queue
+        if event_queue.overflow != "drop_oldest" and event_queue.is_full(size):
             self.channel.unregister(self)
             self.end(self._overflow(size))
         if event_queue.ended:
