@@ -244,10 +244,15 @@ class Weather:
     async def _second_answer(self, _: Random, __: float) -> None:
         """While no call is under way, kept connections get one answer more: it is nobody's."""
         self._go.clear()
-        while self._under_way and not self.over:
+        while (self._under_way or self._on_their_way()) and not self.over:
             await asyncio.sleep(0.01)
-        self._proxy.inject(STRAY)
+        if not self.over:
+            self._proxy.inject(STRAY)
         self._go.set()
+
+    def _on_their_way(self) -> bool:
+        """Whether clients ask by themselves: a probe outlives those who asked for it, as a refresh does."""
+        return any(stats.in_flight or stats.pool.in_use for stats in (each.stats() for each in self._lasting))
 
     async def _answers(self, chance: Random, _: float) -> None:
         self._server.script(*(bad_answer(chance) for _ in range(chance.randint(1, 6))))
