@@ -1,9 +1,10 @@
 """Tools for the tests of programs that talk GraphQL: a scripted server and a faulty proxy."""
 
 from .answers import Answer
-from .connection import Connection, ReceivedMessage, SentEvent
+from .connection import Connection
 from .exchange import ReceivedRequest
 from .limits import ConcurrencyLimit, FixedWindow, PointsBucket, SecondaryLimit
+from .messages import ReceivedMessage, SentEvent
 from .proxy import FaultyProxy
 from .rate_limited import RateLimitedServer
 from .server import ScriptedServer

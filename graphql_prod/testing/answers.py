@@ -65,6 +65,7 @@ class Around(TypedDict, total=False):
     delay: float
     execute: bool
     gate: asyncio.Event | None
+    breaks_schema: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Answer:
 
     `Answer()` is the real thing, so `Answer(delay=0.5)` is a slow server and
     `Answer(status=503)` a real result under a wrong status. Every constructor below also takes
-    `headers`, `delay`, `execute` and `gate`.
+    `headers`, `delay`, `execute`, `gate` and `breaks_schema`.
     """
 
     status: int | None = None
@@ -95,12 +96,21 @@ class Answer:
     """What to add to the `extensions` of the real result."""
     delivery: Delivery = field(default_factory=Whole)
     """How the bytes travel, or do not."""
+    breaks_schema: bool = False
+    """Whether the data of `body` may be what no server of that schema sends. False: where the
+    server was given a `schema`, such an answer is an error of the test."""
 
     @property
     def executes(self) -> bool:
         """Whether the operation really runs."""
         wants_result = isinstance(self.delivery, Whole | Drip | Truncated) and self.body is None
         return self.execute or wants_result
+
+    @property
+    def data(self) -> Mapping[str, Any] | None:
+        """The data of a GraphQL response that is given here; None when there are none."""
+        found = self.body.get("data") if isinstance(self.body, Mapping) else None
+        return found if isinstance(found, Mapping) else None
 
     @property
     def cuts(self) -> bool:

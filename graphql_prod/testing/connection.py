@@ -13,6 +13,9 @@ from aiohttp import WSMsgType, web
 from graphql import ExecutionResult, GraphQLError, OperationType
 
 from .delivery import reset
+from .documents import kind_of, name_in
+from .execution import log_failure
+from .messages import ReceivedMessage, SentEvent
 from .protocols import (
     DIALECTS,
     INIT_TIMEOUT,
@@ -24,35 +27,41 @@ from .protocols import (
     Refusal,
     invalid,
 )
-from .schema import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
-    from .schema import Executor
+    from graphql import DocumentNode
+
+    from .exchange import ReceivedRequest
+    from .execution import Executor
 
     Outcome = AsyncGenerator[ExecutionResult, None] | ExecutionResult
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """A message that a client sent over a socket."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """An operation that runs on a socket."""
 
-    connection: int
-    message: dict[str, Any]
-    """Parsed; {"binary": length} or {"text": …} for what is no JSON object."""
-    at: float = field(repr=False)
-    """`time.monotonic()` of its arrival."""
+    connection: Connection
+    id: str
+    name: str | None
+    """Its name; None for one without."""
+    document: DocumentNode = field(repr=False)
+    operation_name: str | None = field(repr=False)
+    """As sent beside the document."""
+    variables: dict[str, Any] | None
 
+    def __str__(self) -> str:
+        return f"{self.name or 'a subscription without a name'} on connection {self.connection.number}"
 
-@dataclass(frozen=True, slots=True)
-class SentEvent:
-    """An event of a subscription that was handed to a socket."""
+    async def send(self, result: ExecutionResult) -> None:
+        """Send it an event. Raises ConnectionError when the socket has gone."""
+        await self.connection.send_event(self.id, result)
 
-    connection: int
-    subscription: str
-    value: Any
-    """The value of its first field; None when the event has no data."""
+    async def complete(self) -> None:
+        """End it with `complete`. Raises ConnectionError when the socket has gone."""
+        await self.connection.complete(self.id)
 
 
 class Script(Protocol):
@@ -70,6 +79,10 @@ class Script(Protocol):
 
     def _changed(self) -> None: ...
 
+    def _scripted(
+        self, request: ReceivedRequest, document: DocumentNode, payload: Mapping[str, Any]
+    ) -> list[ExecutionResult] | None: ...
+
 
 class Connection:
     """An open socket. `number` counts the upgrades from 1."""
@@ -80,11 +93,15 @@ class Connection:
         number: int,
         request: web.BaseRequest,
         socket: web.WebSocketResponse,
+        received: ReceivedRequest,
     ) -> None:
         self.number = number
         self.init_payload: dict[str, Any] | None = None
         """The payload of `connection_init`; None before it came."""
         self.acknowledged = False
+        self.running: dict[str, Operation] = {}
+        """The operations that were accepted and have not ended, by their ids."""
+        self._received = received
         self._server = server
         self._request = request
         self._socket = socket
@@ -266,8 +283,23 @@ class Connection:
 
     async def _cancel(self, key: str) -> None:
         task = self._operations.pop(key)
+        self.running.pop(key, None)
         task.cancel()
         await asyncio.wait([task])
+        self._server._changed()
+
+    async def complete(self, key: str) -> None:
+        """End an operation with `complete`; nothing if it runs no more."""
+        if key in self._operations:
+            await self._cancel(key)
+            await self._complete(key)
+
+    async def send_event(self, key: str, result: ExecutionResult) -> None:
+        """Send an event of an operation, and write it down."""
+        await self._event(key, result)
+        value = next(iter(result.data.values())) if result.data else None
+        self._server.events_sent.append(SentEvent(self.number, key, value))
+        self._server._changed()
 
     async def _operate(self, key: str, payload: dict[str, Any]) -> None:
         try:
@@ -277,32 +309,67 @@ class Connection:
         finally:
             if self._operations.get(key) is asyncio.current_task():
                 del self._operations[key]
+                self.running.pop(key, None)
 
     async def _respond(self, key: str, payload: dict[str, Any]) -> None:
         executor, operation = self._server._executor, payload.get("operationName")
         document = executor.checked(payload["query"])
         if isinstance(document, list):
             return await self._fail(key, document)
+        variables = payload.get("variables")
+        context = {"request": self._received, "connection_params": self.init_payload}
         outcome: Outcome
         if kind_of(document, operation) is OperationType.SUBSCRIPTION:
-            outcome = await executor.subscribe(document, payload.get("variables"), operation)
+            scripted = self._server._scripted(self._received, document, payload)
+            if scripted is not None:
+                return await self._hold(key, document, payload, scripted)
+            outcome = await executor.subscribe(document, variables, operation, context)
+            if not isinstance(outcome, ExecutionResult):
+                self._runs(key, document, payload)
         else:
-            outcome = await executor.execute(document, payload.get("variables"), operation)
+            outcome = await executor.execute(document, variables, operation, context)
         if not isinstance(outcome, ExecutionResult):
-            await self._stream(key, outcome)
+            try:
+                await self._stream(key, outcome)
+            except Exception as error:
+                if not executor.own or isinstance(error, ConnectionError):
+                    raise
+                failure = (
+                    error
+                    if isinstance(error, GraphQLError)
+                    else GraphQLError(str(error), original_error=error)
+                )
+                log_failure(failure)
+                return await self._fail(key, [failure])
         elif outcome.data is None and outcome.errors and not outcome.errors[0].path:
             return await self._fail(key, outcome.errors)
         else:
             await self._event(key, outcome)
         return await self._complete(key)
 
+    def _runs(self, key: str, document: DocumentNode, payload: dict[str, Any]) -> None:
+        name = payload.get("operationName")
+        self.running[key] = Operation(
+            self, key, name_in(document, name), document, name, payload.get("variables")
+        )
+        self._server._changed()
+
+    async def _hold(
+        self, key: str, document: DocumentNode, payload: dict[str, Any], first: list[ExecutionResult]
+    ) -> None:
+        """Events of a script, and then those that the test sends."""
+        for result in first:
+            if result.data is None and result.errors:
+                return await self._fail(key, result.errors)
+            await self.send_event(key, result)
+        self._runs(key, document, payload)
+        await asyncio.get_running_loop().create_future()
+        return None
+
     async def _stream(self, key: str, events: AsyncGenerator[ExecutionResult, None]) -> None:
         async with contextlib.aclosing(events):
             async for result in events:
-                await self._event(key, result)
-                value = next(iter(result.data.values())) if result.data else None
-                self._server.events_sent.append(SentEvent(self.number, key, value))
-                self._server._changed()
+                await self.send_event(key, result)
 
     async def _event(self, key: str, result: ExecutionResult) -> None:
         payload: dict[str, Any] = {**result.formatted}
@@ -313,10 +380,12 @@ class Connection:
 
     async def _complete(self, key: str) -> None:
         self._operations.pop(key, None)
+        self.running.pop(key, None)
         await self.send({"type": "complete", "id": key})
 
     async def _fail(self, key: str, errors: list[GraphQLError]) -> None:
         self._operations.pop(key, None)
+        self.running.pop(key, None)
         found: Any = [error.formatted for error in errors]
         payload = found[0] if self._dialect is LEGACY else found
         await self.send({"type": "error", "id": key, "payload": payload})

@@ -11,7 +11,8 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 
 from .answers import JSON, RESPONSE_JSON
 from .delivery import Reply
-from .schema import Executor, kind_of
+from .documents import described, kind_of
+from .execution import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class ReceivedRequest:
     """Status and reason when this is no GraphQL request; None when it is one."""
 
     def __str__(self) -> str:
-        what = self.operation_name or " ".join((self.query or "no query").split())[:60]
+        what = described(self.query, self.operation_name, self.variables)
         return f"{self.method} {self.path} from {self.peer[0]}:{self.peer[1]}: {what}"
 
 
@@ -144,7 +145,8 @@ async def run(received: ReceivedRequest, executor: Executor) -> Reply:
     if kind is OperationType.SUBSCRIPTION:
         text = "a subscription needs a WebSocket"
         return _refusal(_invalid(media_type), media_type, [GraphQLError(text)])
-    result = await executor.execute(document, received.variables, received.operation_name)
+    context = {"request": received}
+    result = await executor.execute(document, received.variables, received.operation_name, context)
     return _result(result, media_type)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphql_prod import clock
 
 from .answers import Answer
-from .schema import name_of
+from .documents import name_of
 from .server import ScriptedServer
 
 if TYPE_CHECKING:

@@ -3,11 +3,13 @@
 import asyncio
 import ssl
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
 from .delivery import stop_listening
+from .facts import listed
+from .resolvers import Resolvers
 from .scripting import ScriptedHTTP
 from .websocket import ScriptedSockets
 
@@ -15,10 +17,21 @@ from .websocket import ScriptedSockets
 class ScriptedServer(ScriptedSockets, ScriptedHTTP):
     """A GraphQL server over HTTP and WebSockets, scripted by the test that runs it.
 
-    Without a script it executes what it is sent, on the schema in `testing.schema`. Scripts
-    change its answers; facts say what arrived and what really ran.
+    Without a script it executes what it is sent, on a schema of the test's own or on the toy in
+    `testing.schema`. Scripts change its answers; facts say what arrived and what really ran.
+
+    `schema` is SDL, the Path of a file with SDL, or a schema of graphql-core, Ariadne, Graphene or
+    Strawberry. None: the toy. `resolvers` resolve it by type and field, each a function
+    `(source, info, **arguments)`, an async one, or a value; those of the subscription type are async
+    generator functions, or lists of events. `root` is an object whose attributes, or a mapping whose
+    items, resolve top-level fields. `info.context` is `{"request": ReceivedRequest}`; over a socket it
+    has `connection_params` too. With a schema of its own a scripted answer that breaks it is an error:
+    the client meets a 400, and leaving the `async with` block raises AssertionError.
 
     `port` 0 takes a free one and keeps it across restarts. `ssl_context` None is plain HTTP.
+
+    Raises ValueError for resolvers that the schema has no place for, TypeError for what is no
+    schema, GraphQLError for SDL that cannot be read.
 
         async with ScriptedServer() as server:
             server.script(Answer.page(502), Answer.reset("body", execute=True))
@@ -29,12 +42,15 @@ class ScriptedServer(ScriptedSockets, ScriptedHTTP):
     def __init__(
         self,
         *,
+        schema: Any = None,
+        resolvers: Resolvers | None = None,
+        root: Any = None,
         host: str = "127.0.0.1",
         port: int = 0,
         path: str = "/graphql",
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(path)
+        super().__init__(path, schema, resolvers, root)
         self.host = host
         self.port = port
         self.connections = 0
@@ -103,6 +119,8 @@ class ScriptedServer(ScriptedSockets, ScriptedHTTP):
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+        if error is None and self.problems:
+            raise AssertionError(listed("scripted answers broke the schema:", self.problems))
 
     def _accept(self, server: web.Server) -> asyncio.BaseProtocol:
         self.connections += 1
