@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from aiohttp.payload import BytesPayload
 
@@ -14,12 +14,23 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 
-class WatchedBody(BytesPayload):
-    """The request's body; aiohttp asks it to write itself, which is when an attempt becomes ambiguous."""
+class WatchedBody(bytes, BytesPayload):
+    """The request's body; aiohttp asks it to write itself, which is when an attempt becomes ambiguous.
+
+    It is the bytes as well: a double of a session reads what it was called with, as it does with the stock.
+    """
+
+    def __new__(cls, value: bytes, _: Exchange) -> Self:
+        """The bytes themselves."""
+        return super().__new__(cls, value)
 
     def __init__(self, value: bytes, exchange: Exchange) -> None:
-        super().__init__(value)
+        BytesPayload.__init__(self, value)
         self._exchange = exchange
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
+        """Whoever copies or keeps it, as recorders do, has the bytes alone."""
+        return bytes, (self._value,)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._exchange.sent = True
