@@ -1,4 +1,4 @@
-"""How a program of yours can be tested against trouble: your own schema, a scripted server, a faulty proxy."""
+"""How a program of yours can be tested against trouble: your own schema, a script, a faulty proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ type Query { order(id: ID!): Order }
 type Mutation { pay(id: ID!): Boolean! }
 """
 RESOLVERS = {
-    "Query": {"order": lambda _source, _info, id: {"id": id, "total": 12.5}},
+    "Query": {"order": lambda _source, _info, **asked: {**asked, "total": 12.5}},
     "Mutation": {"pay": True},
 }
 

@@ -165,6 +165,7 @@ class Ledger:
     def complete(self, to: int) -> None:
         """The server has said that this was all."""
         self._findings.check(self.last == to, f"{self._name}: ended in order after {self.last}, not {to}")
+        self._endings.completed(self._id)
 
 
 @dataclass

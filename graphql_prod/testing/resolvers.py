@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from graphql import GraphQLInterfaceType, GraphQLObjectType, GraphQLSchema, build_schema
 
-Resolvers = Mapping[str, Mapping[str, Any]]
+Resolvers = Mapping[str, Any]
 """By type and field: a function ``(source, info, **arguments)``, sync or async, or a value. Fields of the
 subscription type have an async generator function, or an iterable of events."""
 
