@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec, patch
 import aiohttp
 import httpx
 import pytest
-from aiographql.client import GraphQLClient, GraphQLRequestException
+from aiographql.client import GraphQLClient, GraphQLRequestException, GraphQLSubscription
 
 from graphql_prod import InvalidResponseError, ProductionClient
 from graphql_prod.testing import no_waiting
@@ -211,3 +211,15 @@ async def test_a_patched_httpx_client() -> None:
         with patch.object(http, "request", AsyncMock(return_value=httpx_answer(headers=Mock()))):
             async with ProductionClient(URL, session=http, validate=False) as client:
                 assert (await client.query(MUTATION)).json == DATA
+
+
+async def test_a_double_of_subscribe() -> None:
+    """Programs replace the stock's ``subscribe()``, and call the callbacks by hand."""
+    with patch.object(GraphQLSubscription, "subscribe", AsyncMock()) as mock:
+        async with ProductionClient(URL, validate=False) as client:
+            subscription = await client.subscribe("subscription Follow { count }", on_data=print)
+            assert mock.await_args is not None
+            assert mock.await_args.kwargs["endpoint"] == URL
+            assert subscription.request.query == "subscription Follow { count }"
+            assert subscription.task is None
+            await subscription.unsubscribe_and_wait()

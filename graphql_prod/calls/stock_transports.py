@@ -53,7 +53,8 @@ class StockExchange(HeardExchange):
             data = serializer.dumps(request.payload())
             if type(data) is bytes:
                 self.sent = False
-                options["data"] = CautiousBody(data, self)
+                options["data"] = body = CautiousBody(data)
+                body.exchange = self
             else:
                 options["data"] = data
         return options

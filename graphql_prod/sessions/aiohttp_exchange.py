@@ -52,7 +52,8 @@ class AiohttpExchange(Exchange):
     ) -> AbstractAsyncContextManager[Any]:
         """What is entered for the answer. It is told to :meth:`answered`, or is this exchange itself."""
         if type(data) is bytes:
-            data = WatchedBody(data, self)
+            data = WatchedBody(data)
+            data.exchange = self
         else:
             self.sent = None
         return self._session.request(method, url, data=data, **options)
@@ -136,7 +137,8 @@ class GivenAiohttpExchange(UnboundedExchange):
 
     def request(self, method: str, url: str, *, data: Any = None, **options: Any) -> AiohttpExchange:
         if type(data) is bytes:
-            data = CautiousBody(data, self)
+            data = CautiousBody(data)
+            data.exchange = self
         else:
             self.sent = None
         self._options = {"method": method, "url": url, "data": data, **options}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from aiohttp.payload import BytesPayload
 
@@ -18,26 +18,22 @@ class WatchedBody(bytes, BytesPayload):
     """The request's body; aiohttp asks it to write itself, which is when an attempt becomes ambiguous.
 
     It is the bytes as well: a double of a session reads what it was called with, as it does with the stock.
+
+    :ivar exchange: hears of it. Set by whoever makes this: without a constructor of our own one call less.
     """
 
-    def __new__(cls, value: bytes, _: Exchange) -> Self:
-        """The bytes themselves."""
-        return super().__new__(cls, value)
-
-    def __init__(self, value: bytes, exchange: Exchange) -> None:
-        BytesPayload.__init__(self, value)
-        self._exchange = exchange
+    exchange: Exchange
 
     def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
         """Whoever copies or keeps it, as recorders do, has the bytes alone."""
         return bytes, (self._value,)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        self._exchange.sent = True
+        self.exchange.sent = True
         await super().write(writer)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self._exchange.sent = True
+        self.exchange.sent = True
         await super().write_with_length(writer, content_length)
 
 
@@ -48,7 +44,7 @@ class CautiousBody(WatchedBody):
     """
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if self._exchange.sent is False:
+        if self.exchange.sent is False:
             transport: asyncio.Transport | None = getattr(writer, "transport", None)
             if transport is None or transport.is_closing():
                 raise StaleConnectionError

@@ -29,7 +29,8 @@ class WatchedSession:
         if exchange is not None:
             if type(data) is bytes:
                 exchange.sent = False
-                data = WatchedBody(data, exchange)
+                data = WatchedBody(data)
+                data.exchange = exchange
             else:
                 exchange.sent = None
         return WatchedContext(self._session.request(data=data, **options))
