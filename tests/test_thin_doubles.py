@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec, patch
 import aiohttp
 import httpx
 import pytest
-from aiographql.client import GraphQLClient, GraphQLRequestException, GraphQLSubscription
+from aiographql.client import GraphQLClient, GraphQLRequest, GraphQLRequestException, GraphQLSubscription
 
 from graphql_prod import InvalidResponseError, ProductionClient
 from graphql_prod.testing import no_waiting
@@ -220,6 +220,7 @@ async def test_a_double_of_subscribe() -> None:
             subscription = await client.subscribe("subscription Follow { count }", on_data=print)
             assert mock.await_args is not None
             assert mock.await_args.kwargs["endpoint"] == URL
+            assert isinstance(subscription.request, GraphQLRequest)
             assert subscription.request.query == "subscription Follow { count }"
             assert subscription.task is None
             await subscription.unsubscribe_and_wait()
