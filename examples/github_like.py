@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Literal
 
 from graphql_prod import ProductionClient, ProductionConfig
 from graphql_prod.testing import FixedWindow, RateLimitedServer
@@ -9,7 +10,7 @@ from graphql_prod.testing import FixedWindow, RateLimitedServer
 CALLS = 30
 
 
-async def run(throttling: str | dict[str, str]) -> None:
+async def run(throttling: Literal["off", "github"] | dict[str, str]) -> None:
     async with RateLimitedServer(FixedWindow(limit=20, window=2.0, style="github")) as server:
         config = ProductionConfig(throttling=throttling)
         async with ProductionClient(server.url, validate=False, config=config) as client:

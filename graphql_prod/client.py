@@ -33,7 +33,7 @@ from graphql_prod.health.probe import QUERY
 from graphql_prod.registry import ASKING
 from graphql_prod.resilience.retry.backoff import Backoff
 from graphql_prod.resilience.retry.policy import Retry, RetryPolicy
-from graphql_prod.resilience.timeouts import TimeoutPolicy, override
+from graphql_prod.resilience.timeouts import TimeoutPolicy, TimeoutPreset, override
 from graphql_prod.schema.store import INTROSPECTION, introspection
 from graphql_prod.settings.arguments import effective
 from graphql_prod.settings.variables import PREFIX
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
         GraphQLTransport,
     )
     from aiographql.client.serializer import GraphQLSerializer
-    from aiographql.client.subscription import CallbacksType
     from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
     from cafeteria.asyncio.callbacks import CallbackType
 
@@ -119,7 +118,7 @@ class ProductionClient(GraphQLClient):
         *,
         config: ProductionConfig | None = None,
         backend: Backend | None = None,
-        timeout: TimeoutPolicy | float | str | None = None,
+        timeout: TimeoutPolicy | float | TimeoutPreset | None = None,
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
         hooks: Watcher | Iterable[Watcher] | None = None,
@@ -182,7 +181,7 @@ class ProductionClient(GraphQLClient):
         subscription_transport: GraphQLSubscriptionTransport | None = None,
         schema_ttl: float | None = None,
         backend: Backend | None = None,
-        timeout: TimeoutPolicy | float | str | None = None,
+        timeout: TimeoutPolicy | float | TimeoutPreset | None = None,
         retry: Retry | None = None,
         headers_provider: HeadersProvider | None = None,
         hooks: Watcher | Iterable[Watcher] | None = None,
@@ -254,7 +253,7 @@ class ProductionClient(GraphQLClient):
     def with_options(
         self,
         *,
-        timeout: TimeoutPolicy | float | str | None = None,
+        timeout: TimeoutPolicy | float | TimeoutPreset | None = None,
         retry: Retry | None = None,
         idempotent: bool | None = None,
         headers: Mapping[str, str] | None = None,
@@ -513,7 +512,7 @@ class ProductionClient(GraphQLClient):
         operation: str | None = None,
         variables: dict[str, Any] | None = None,
         extensions: dict[str, Any] | None = None,
-        callbacks: CallbacksType | None = None,
+        callbacks: Any = None,
         on_data: CallbackType | None = None,
         on_error: CallbackType | None = None,
         session: GraphQLSession | None = None,

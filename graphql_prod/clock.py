@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,7 +15,7 @@ class Clock:
     """Monotonic seconds, and a wake-up call after some of them."""
 
     # Not a function around it: every call asks twice.
-    monotonic = staticmethod(time.monotonic)
+    monotonic: ClassVar[staticmethod[[], float]] = staticmethod(time.monotonic)
 
     def wake(self, waiter: asyncio.Future[None], seconds: float) -> asyncio.Handle:
         """Set the waiter's result after so many seconds, unless it is done by then."""

@@ -13,7 +13,7 @@ from graphql_prod.errors import ConfigurationError, Problem
 from graphql_prod.headers import TWICE, problems
 from graphql_prod.health.policy import HealthPolicy
 from graphql_prod.resilience.retry.policy import RetryPolicy
-from graphql_prod.resilience.timeouts import TimeoutPolicy, timeout_policy
+from graphql_prod.resilience.timeouts import TimeoutPolicy, TimeoutPreset, timeout_policy
 from graphql_prod.schema.policy import SchemaPolicy
 from graphql_prod.sessions.policy import MAX_RESPONSE_BYTES, MAX_RESPONSE_VALUES, PoolPolicy
 from graphql_prod.sessions.tls import TlsPolicy
@@ -22,7 +22,7 @@ from graphql_prod.settings.base import Listed, Number, Policy, a_setting_called_
 from graphql_prod.shutdown.policy import ShutdownPolicy
 from graphql_prod.subscriptions.policy import SubscriptionPolicy
 from graphql_prod.telemetry.policy import TelemetryPolicy
-from graphql_prod.throttling.policy import ThrottlingPolicy, throttling_policy
+from graphql_prod.throttling.policy import Mode, Preset, ThrottlingPolicy, throttling_policy
 from graphql_prod.urls import checked_url, has_credentials, http_url, redacted
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ class OperationPolicy(Policy):
 
     timeout: Annotated[TimeoutPolicy, BeforeValidator(timeout_policy)] | None = None
     retry: RetryPolicy | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            timeout: TimeoutPolicy | TimeoutPreset | Mapping[str, Any] | None = None,
+            retry: RetryPolicy | Mapping[str, Any] | None = None,
+        ) -> None: ...
 
 
 with a_setting_called_schema():
@@ -119,7 +128,7 @@ class ProductionConfig(_SchemaSetting):
             method: str | None = None,
             headers: Mapping[str, str | SecretStr] = ...,
             retry: RetryPolicy | tenacity.BaseRetrying | Mapping[str, Any] = ...,
-            timeout: TimeoutPolicy | str | Mapping[str, Any] = ...,
+            timeout: TimeoutPolicy | TimeoutPreset | Mapping[str, Any] = ...,
             pool: PoolPolicy | Mapping[str, Any] = ...,
             schema: SchemaPolicy | Mapping[str, Any] = ...,
             subscriptions: SubscriptionPolicy | Mapping[str, Any] = ...,
@@ -127,7 +136,7 @@ class ProductionConfig(_SchemaSetting):
             health: HealthPolicy | Mapping[str, Any] = ...,
             telemetry: TelemetryPolicy | Mapping[str, Any] = ...,
             admission: AdmissionPolicy | Mapping[str, Any] = ...,
-            throttling: ThrottlingPolicy | str | Mapping[str, Any] = ...,
+            throttling: ThrottlingPolicy | Mode | Preset | Mapping[str, Any] = ...,
             tls: TlsPolicy | Mapping[str, Any] = ...,
             proxy: str | None = None,
             trust_env: bool = False,

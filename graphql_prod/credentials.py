@@ -138,9 +138,9 @@ class Credentials:
         self._flight: _Flight | None = None
         self._refused: list[int] = []
         """What those were refused with who wait for a flight to end: the next one is a renewal, for them."""
-        self.is_async = _is_async(provider)
-        self.generation = 0
-        self.renewals = Renewals()
+        self.is_async: bool = _is_async(provider)
+        self.generation: int = 0
+        self.renewals: Renewals = Renewals()
         self.beneath = beneath
         self.latest: Headers = {}
         """What it gave last, for whoever must not show it."""

@@ -103,7 +103,7 @@ def _characters(found: Operations | None) -> int:
     return sum(50 + len(name or "") for _, name in found or ())
 
 
-operations = remembered(_read, _characters)
+operations: Callable[[str], Operations | None] = remembered(_read, _characters)
 """The operations of a document; None where it cannot be read."""
 
 

@@ -16,7 +16,7 @@ from graphql_prod import clock
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.runtime import logs
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 Path = str | os.PathLike[str]
 

@@ -137,7 +137,7 @@ class Registry:
     def __init__(self, host: str) -> None:
         self.host = host
         self.state: State = "open"
-        self.leaving = False
+        self.leaving: bool = False
         self.calls: set[RegisteredCall] = set()
         self._pauses: set[asyncio.Future[None]] = set()
         self._impatient = False

@@ -79,7 +79,7 @@ class Renewals:
     __slots__ = ("_answered", "_dead", "_in_vain", "_origins", "_since", "_until", "watching")
 
     def __init__(self) -> None:
-        self.watching = False
+        self.watching: bool = False
         self._since = 0.0
         """When there was a renewal, or something that one did not help with."""
         self._answered: dict[tuple[int | None, int], int] = {}

@@ -18,7 +18,7 @@ from graphql_prod.settings.names import may_name_a_preset, preset_of, spelt
 from graphql_prod.settings.variables import PREFIX, Key, Variables, checked_prefix
 from graphql_prod.urls import redacted, same_upstream
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 Origin = Callable[[Key], str]
 Source = str | os.PathLike[str] | Mapping[str, Any] | ProductionConfig | None

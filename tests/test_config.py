@@ -621,9 +621,9 @@ def test_what_holds_after_a_limit_was_asked_for() -> None:
     base = TimeoutPolicy(total=30, attempt=10, read=5, connect=None)
     assert override(base, None) is base
     assert override(base, BATCH) is BATCH
-    assert override(base, "Probe") == PROBE
+    assert override(base, "Probe") == PROBE  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="no preset is called 'soon'"):
-        override(base, "soon")
+        override(base, "soon")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="which limit"):
         ProductionConfig(timeout=5)  # type: ignore[arg-type]
     longer, shorter = override(base, 60), override(base, 5)

@@ -287,7 +287,7 @@ class TestOptions:
 
         session = Watched(verify=False, trust_env=False)
         async with session, ProductionClient(server.url, session=session, validate=False) as client:
-            await client.with_options(timeout=name).query(GREET)
+            await client.with_options(timeout=name).query(GREET)  # type: ignore[arg-type]
         assert (asked[0].connect, asked[0].read) == (connect, read)
 
     @pytest.mark.parametrize(

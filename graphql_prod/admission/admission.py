@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.admission.policy import AdmissionPolicy
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 AdmissionState = Literal["closed", "open", "isolated"]
 """As of a circuit breaker: closed lets calls pass, open rejects some, isolated rejects all."""
@@ -37,9 +37,9 @@ class Admission:
     def __init__(self, policy: AdmissionPolicy, host: str, tell: Callable[[str], None] | None) -> None:
         self.policy = policy
         self.host = host
-        self.on = policy.mode != "off"
+        self.on: bool = policy.mode != "off"
         self.state: AdmissionState = "closed"
-        self.rejected = 0
+        self.rejected: int = 0
         self.reason: str | None = None
         self._tell = tell
         self._begin()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from graphql_prod.telemetry.hooks import Hooks
     from graphql_prod.throttling.throttling import Throttling
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
 
 
@@ -69,7 +69,7 @@ class AttemptLoop:
         admission: Admission,
     ) -> None:
         self.host = host
-        self.retries = 0
+        self.retries: int = 0
         self.budget = budget
         self._endpoint = endpoint
         self._url_credentials = url_credentials

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from graphql_prod import clock
 from graphql_prod.calls.settings import CallSettings
@@ -93,26 +93,26 @@ class Call(RegisteredCall):
         *,
         internal: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings: CallSettings = settings
         parent = outer if outer is None or isinstance(outer, Call) else _call_around(outer)
         if parent is not None and parent.done:
             parent = None
         while outer is not None and outer.done:
             outer = outer.outer  # what is over is not kept by what it has begun
-        self.outer = outer
+        self.outer: Asker | None = outer
         self.parent = parent
-        self.started = clock.monotonic()
+        self.started: float = clock.monotonic()
         self.owner = owner
         """Whose call it is: one client may be used inside a call of another."""
-        self.internal = internal or (parent is not None and parent.internal and parent.owner is owner)
-        self.limit = asyncio.timeout(None if self.internal else settings.timeout.total)
+        self.internal: bool = internal or (parent is not None and parent.internal and parent.owner is owner)
+        self.limit: asyncio.Timeout = asyncio.timeout(None if self.internal else settings.timeout.total)
         self.task = asyncio.current_task()
-        self.attempts = 0
+        self.attempts: int = 0
         self.subject: Subject | None = None
         self.request: GraphQLRequest | None = None
         self.exchange = None
-        self.sent = False
-        self.executed = False
+        self.sent: bool = False
+        self.executed: bool = False
         """True when a part of this call was a mutation that the server may have seen."""
         self.admission: AskedAdmission | None = None
         """Who waits to hear what becomes of the attempt that is under way; None: nobody."""
@@ -121,15 +121,15 @@ class Call(RegisteredCall):
         self.last_error: Exception | None = None
         self.reported_error: Exception | None = None
         """What a part of this call has put its own facts on."""
-        self.closing = False
-        self.outcome = "own"
-        self.activity = ""
+        self.closing: bool = False
+        self.outcome: Literal["own", "cancelled", "aborted"] = "own"
+        self.activity: str = ""
         """What it was about when it was stopped, for an error's text."""
         self.done = False
         self.span: OperationSpan | None = None
         self.status: int | None = None
         """Of the last answer that was no clean one."""
-        self.is_wrapper = False
+        self.is_wrapper: bool = False
         """True for a call whose facts are those of the last query that is a part of it."""
 
     @property

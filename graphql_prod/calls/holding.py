@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphql_prod.throttling.recognition import Throttle
     from graphql_prod.throttling.throttling import Throttling
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 _new = object.__new__
@@ -53,7 +53,7 @@ class Holding:
         floods: FloodGate,
     ) -> None:
         self.throttling = throttling
-        self.paces = throttling.paces
+        self.paces: bool = throttling.paces
         self._rates = throttling.policy.rate is not None
         self._registry = registry
         self._static_headers = static_headers

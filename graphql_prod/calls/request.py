@@ -24,11 +24,13 @@ class PreparedRequest(GraphQLRequest):
     Python function and makes a codec for its payload: a seventh of a call's time. This saves most of it.
     """
 
-    __getattribute__ = object.__getattribute__
-    __hash__ = GraphQLRequest.__hash__
+    if not TYPE_CHECKING:
+        __getattribute__ = object.__getattribute__
+        # The stock's class turns a look-up of ``operation`` into one of ``operationName`` by hand.
+        operation = property(lambda self: self.operationName)
 
-    # The stock's class turns a look-up of ``operation`` into one of ``operationName`` by hand.
-    operation = property(lambda self: self.operationName)
+    def __hash__(self) -> int:
+        return GraphQLRequest.__hash__(self)
 
     def copy(
         self,

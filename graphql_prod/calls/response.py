@@ -44,7 +44,8 @@ class GraphQLResponse(StockResponse):
     attempts: int = field(default=0, kw_only=True)
     elapsed: float = field(default=0.0, kw_only=True)
 
-    __hash__ = StockResponse.__hash__
+    def __hash__(self) -> int:
+        return StockResponse.__hash__(self)
 
     @property
     def errors(self) -> list[GraphQLError]:

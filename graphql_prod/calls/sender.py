@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.session import Session
     from graphql_prod.sessions.sessions import Sessions
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
 
 
@@ -48,7 +48,7 @@ class Sender:
     def __init__(self, sessions: Sessions, custom: GraphQLTransport | None) -> None:
         self._sessions = sessions
         self.custom = custom
-        self.custom_used = False
+        self.custom_used: bool = False
 
     async def limited(self, limit: float, sending: Awaitable[StockResponse]) -> StockResponse:
         async with asyncio.timeout(limit):

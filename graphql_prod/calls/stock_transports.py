@@ -18,6 +18,8 @@ from graphql_prod.sessions.httpx_exchange import HeardExchange
 from graphql_prod.sessions.request_body import CautiousBody
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiographql.client import GraphQLRequest, GraphQLTransport
     from aiographql.client.serializer import GraphQLSerializer
 
@@ -77,7 +79,7 @@ class StockExchange(HeardExchange):
         self.sent = True
         try:
             self.status, self.headers = response.status, response.headers
-            self.body = await response.read()
+            self.body: bytes = await response.read()
         except BaseException:
             response.close()
             raise
@@ -96,7 +98,7 @@ class StockExchange(HeardExchange):
                 else details["return_value"][:2]
             )
             self.status = status
-            self.headers = CIMultiDict(
+            self.headers: Mapping[str, str] = CIMultiDict(
                 (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
             )
 

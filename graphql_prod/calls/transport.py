@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from graphql_prod.telemetry.telemetry import Telemetry
     from graphql_prod.throttling.throttling import Throttling
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 T = TypeVar("T")
 
 

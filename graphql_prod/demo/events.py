@@ -19,7 +19,7 @@ class Events:
         self.numbers: list[int] = []
         self.gaps: list[int] = []
         """For each gap that was told, how many numbers had come before it."""
-        self.halfway = asyncio.Event()
+        self.halfway: asyncio.Event = asyncio.Event()
 
     @property
     def ended(self) -> bool:

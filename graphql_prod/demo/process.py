@@ -32,12 +32,12 @@ class Work:
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
-        self.answered = 0
+        self.answered: int = 0
         self.sent = 0
         self.numbers: list[int] = []
         self.status: int | None = None
-        self.report = ""
-        self.begun = asyncio.Event()
+        self.report: str = ""
+        self.begun: asyncio.Event = asyncio.Event()
         """Set when it has done the first events."""
 
     @property

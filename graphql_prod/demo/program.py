@@ -79,7 +79,10 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-if __name__ == "__main__":
-    name, backend = sys.argv[1:]
+def _run(name: str, backend: str) -> None:
     if url := sys.stdin.readline().strip():
         sys.exit(asyncio.run(main(make(cast("Cast", name), url, cast("Backend", backend)))))
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 try:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "graphql_prod.integrations.starlette needs starlette: pip install 'graphql-prod[starlette]'"
-    ) from error
+    ) from _missing
 
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.integrations import _shared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.settings.base import Policy, Seconds
@@ -71,6 +71,9 @@ STANDARD = TimeoutPolicy(total=30, attempt=None, connect=5, read=10)
 BATCH = TimeoutPolicy(total=300, attempt=120, connect=10, read=60)
 PROBE = TimeoutPolicy(total=2, attempt=None, connect=1, read=2)
 
+TimeoutPreset = Literal["interactive", "standard", "batch", "probe"]
+"""The names of the presets, as settings have them."""
+
 PRESETS = {
     "interactive": INTERACTIVE,
     "standard": STANDARD,
@@ -97,7 +100,7 @@ def timeout_policy(value: object) -> object:
     return value
 
 
-def override(base: TimeoutPolicy, value: TimeoutPolicy | float | str | None) -> TimeoutPolicy:
+def override(base: TimeoutPolicy, value: TimeoutPolicy | float | TimeoutPreset | None) -> TimeoutPolicy:
     """What holds after ``value`` was asked for: a number is a new total, None changes nothing.
 
     Of what was named before stays what fits into the new total.

@@ -12,7 +12,7 @@ from graphql_prod import clock
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 KEY = "graphql_prod"
 """The one attribute of our records that is not logging's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -34,6 +34,17 @@ class SchemaPolicy(Policy):
     ttl: Annotated[float, Number, Field(ge=0)] | None = None
     file: Annotated[Path, BeforeValidator(_named)] | None = None
     stale_if_error: bool = True
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            mode: Literal["auto", "strict", "off"] = "auto",
+            ttl: float | None = None,
+            file: str | Path | None = None,
+            stale_if_error: bool = True,
+        ) -> None: ...
 
 
 DEVELOPMENT = SchemaPolicy(mode="strict")

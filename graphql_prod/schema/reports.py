@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.schema.refusals import IntrospectionRefusal
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 def refused(host: str, error: Exception, refusal: IntrospectionRefusal, status: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphql_prod.calls.call import Call
 from graphql_prod.errors import ClientClosedError, renewed
@@ -31,9 +31,10 @@ class FlightCall(Call):
 
     def __init__(self, settings: CallSettings, owner: Registry) -> None:
         super().__init__(settings, None, owner, internal=True)
-        self.is_wrapper, self.task = True, None
-        self.wait_until = 0.0
-        self.news = asyncio.get_running_loop().create_future()
+        self.is_wrapper: bool = True
+        self.task: asyncio.Task[Any] | None = None
+        self.wait_until: float = 0.0
+        self.news: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def failed(self, error: Exception | None, wait: float = 0.0) -> None:
         """Tell those who wait: some of them have no time for another attempt."""
@@ -65,17 +66,17 @@ class SingleFlight:
     ) -> None:
         self.background = background
         self.credentials = credentials
-        self.waiters = 0
+        self.waiters: int = 0
         # A refresh has nothing of the call that happened to begin it.
         context = contextvars.Context() if background else contextvars.copy_context()
-        self.call = FlightCall(settings, registry)
+        self.call: FlightCall = FlightCall(settings, registry)
         if background:
             self.call.limit = asyncio.timeout(settings.timeout.total)
         context.run(ASKING.set, self.call)
         loop = asyncio.get_running_loop()
         # Not create_task(): an eager factory would run it before anybody knows of it.
         name = f"graphql_prod schema of {registry.host}"
-        self.task = asyncio.Task(work(self), loop=loop, name=name, context=context)
+        self.task: asyncio.Task[Built] = asyncio.Task(work(self), loop=loop, name=name, context=context)
 
     async def limited(self, work: Awaitable[Built], host: str) -> Built:
         """Do the work; one that nobody waits for within its own limit.

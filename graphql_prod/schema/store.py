@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from graphql_prod.schema.building import Built
     from graphql_prod.schema.policy import SchemaPolicy
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 # After a refresh that failed: the contract's figures.
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
@@ -78,10 +78,10 @@ class Schemas:
         conceal: Callable[[Exception, Any], Exception],
     ) -> None:
         self.policy = policy
-        self.validates = policy.mode != "off"
+        self.validates: bool = policy.mode != "off"
         self.known = given
-        self.due = math.inf
-        self.worker = ValidationWorker()
+        self.due: float = math.inf
+        self.worker: ValidationWorker = ValidationWorker()
         self._registry = registry
         self._fetch = fetch
         self._guard = guard

@@ -19,7 +19,7 @@ from graphql_prod.schema.worker import Job, ValidationWorker
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 # More documents than most services have, and what their texts may take: characters of one to four bytes.
 DOCUMENTS = 1000

@@ -62,8 +62,8 @@ class ValidationWorker:
     def begin_anew(self) -> None:
         """As new, without the jobs that there are: in a child that was forked nobody does them."""
         # May be taken again by the thread that holds it: the collector may end a coroutine of ours then.
-        self.lock = threading.RLock()
-        self.life = os.getpid()
+        self.lock: threading.RLock = threading.RLock()
+        self.life: int = os.getpid()
         self._jobs: deque[Job[Any]] = deque()
         self._thread: threading.Thread | None = None
 

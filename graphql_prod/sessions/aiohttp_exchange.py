@@ -22,7 +22,7 @@ from graphql_prod.sessions.request_body import CautiousBody, WatchedBody
 from graphql_prod.sessions.thin_answers import bytes_of, headers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
     from contextlib import AbstractAsyncContextManager
 
 
@@ -39,10 +39,10 @@ class AiohttpExchange(Exchange):
         self, session: aiohttp.ClientSession, limit: int | None = None, values: int | None = None
     ) -> None:
         # Not super().__init__(): one frame less on the path of every call.
-        self.status = None
-        self.headers = {}
-        self.body = b""
-        self.sent = False
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.body: bytes = b""
+        self.sent: bool | None = False
         self._session = session
         self._limit = limit
         self._values = values
@@ -112,7 +112,7 @@ class UnboundedExchange(AiohttpExchange):
 
     async def read(self) -> Any:
         body = await self._response.read()
-        self.body = body if type(body) is bytes else bytes_of(body)
+        self.body: bytes = body if type(body) is bytes else bytes_of(body)
         if len(self.body) > LARGE:
             before_parsing(self.body, None)
         return body
@@ -140,7 +140,7 @@ class GivenAiohttpExchange(UnboundedExchange):
             data = CautiousBody(data)
             data.exchange = self
         else:
-            self.sent = None
+            self.sent: bool | None = None
         self._options = {"method": method, "url": url, "data": data, **options}
         return self
 
@@ -166,9 +166,11 @@ class GivenAiohttpExchange(UnboundedExchange):
             response.close()
             raise StaleConnectionError
         self.sent = True
-        self.status = response.status
+        self.status: int | None = response.status
         headers = getattr(response, "headers", None)
-        self.headers = headers if type(headers) is CIMultiDictProxy else headers_of(response)
+        self.headers: Mapping[str, str] = (
+            headers if type(headers) is CIMultiDictProxy else headers_of(response)
+        )
         return self
 
 
@@ -178,14 +180,14 @@ class OtherExchange(UnboundedExchange):
     __slots__ = ()
 
     def request(self, **options: Any) -> AiohttpExchange:  # type: ignore[override]
-        self.sent = None
+        self.sent: bool | None = None
         self._context = self._session.request(**options)
         return self
 
     async def __aenter__(self) -> AiohttpExchange:
         response = self._response = await self._context.__aenter__()
-        self.status = response.status
-        self.headers = headers_of(response)
+        self.status: int | None = response.status
+        self.headers: Mapping[str, str] = headers_of(response)
         return self
 
 

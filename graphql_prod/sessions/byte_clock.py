@@ -32,7 +32,7 @@ class Tap(asyncio.Protocol):
     def __init__(self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop) -> None:
         self._protocol = protocol
         self._loop = loop
-        self.data_at = loop.time()
+        self.data_at: float = loop.time()
 
     def data_received(self, data: bytes) -> None:
         self.data_at = self._loop.time()

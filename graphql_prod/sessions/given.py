@@ -17,6 +17,7 @@ from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
     import httpx
+    from aiographql.client.transport import GraphQLTransport
 
     from graphql_prod.resilience.timeouts import TimeoutPolicy
     from graphql_prod.sessions.exchange import Exchange
@@ -33,7 +34,7 @@ class AiohttpSession(Session):
     def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
         super().__init__()
         self.native: aiohttp.ClientSession = session
-        self.stock = AiohttpTransport(endpoint)
+        self.stock: GraphQLTransport = AiohttpTransport(endpoint)
         self.endpoint = endpoint
 
     def exchange(self) -> Exchange:
@@ -56,8 +57,10 @@ class OtherSession(Session):
     def __init__(self, session: Any, endpoint: str) -> None:
         super().__init__()
         self._session = session
-        self.native = session if callable(getattr(session, "ws_connect", None)) else None
-        self.stock = AiohttpTransport(endpoint)
+        self.native: aiohttp.ClientSession | None = (
+            session if callable(getattr(session, "ws_connect", None)) else None
+        )
+        self.stock: GraphQLTransport = AiohttpTransport(endpoint)
 
     def exchange(self) -> Exchange:
         return OtherExchange(self._session)
@@ -74,7 +77,7 @@ class OtherHttpxSession(Session):
     def __init__(self, client: Any, endpoint: str) -> None:
         super().__init__()
         self._client = client
-        self.stock = HttpxTransport(endpoint)
+        self.stock: GraphQLTransport = HttpxTransport(endpoint)
 
     def exchange(self) -> Exchange:
         return OtherHttpxExchange(self._client)
@@ -91,9 +94,9 @@ class HttpxSession(Session):
     def __init__(self, client: httpx.AsyncClient, endpoint: str, detached: DetachedRequests) -> None:
         super().__init__()
         self.client = client
-        self.limiter = detached
+        self.limiter: DetachedRequests = detached
         self._detached = detached
-        self.stock = HttpxTransport(endpoint)
+        self.stock: GraphQLTransport = HttpxTransport(endpoint)
 
     def exchange(self) -> Exchange:
         return ShieldedExchange(self.client, self._detached.tasks)
@@ -119,7 +122,7 @@ class ParentsSession(Session):
 
     def __init__(self, used: Session, endpoint: str) -> None:
         super().__init__()
-        self.backend = used.backend
+        self.backend: Backend = used.backend
         self._host = host_of(endpoint)
 
     def __getattribute__(self, name: str) -> Any:

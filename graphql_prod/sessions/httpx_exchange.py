@@ -57,10 +57,10 @@ class HttpxExchange(Exchange):
         request = self._client.build_request(headers=_for_httpx(headers), **options)
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
-            self.sent = True
-            self.status = response.status_code
-            self.headers = response.headers
-            self.body = await self._read(response)
+            self.sent: bool | None = True
+            self.status: int | None = response.status_code
+            self.headers: Mapping[str, str] = response.headers
+            self.body: bytes = await self._read(response)
         finally:
             await response.aclose()
         if len(self.body) > LARGE:
@@ -93,7 +93,7 @@ class HeardExchange(Exchange):
     async def hear(self, event: str, details: Any) -> None:
         """httpx's extension ``trace``."""
         if event.endswith(_SENDING):
-            self.sent = True
+            self.sent: bool | None = True
         elif event.startswith(_READING):
             if event.endswith("started"):
                 self._waited = False
@@ -122,15 +122,15 @@ class ShieldedExchange(HeardExchange):
     async def request(self, *, headers: Mapping[str, str], **options: Any) -> httpx.Response:
         if self._client.is_closed:
             raise SessionClosedError
-        self.sent = None
+        self.sent: bool | None = None
         options = _with_own_query(self._client, options)
         options.setdefault("extensions", {"trace": self.hear})
         sending = self._client.request(headers=_for_httpx(headers), **options)
         response = await shielded(sending, self._detached)
         self.sent = True
-        self.status = status_of(response)
-        self.headers = headers_of(response)
-        self.body = bytes_of(getattr(response, "content", None))
+        self.status: int | None = status_of(response)
+        self.headers: Mapping[str, str] = headers_of(response)
+        self.body: bytes = bytes_of(getattr(response, "content", None))
         if len(self.body) > LARGE:
             before_parsing(self.body, None)
         return response
@@ -146,11 +146,11 @@ class OtherHttpxExchange(Exchange):
         self._client = client
 
     async def request(self, **options: Any) -> Any:
-        self.sent = None
+        self.sent: bool | None = None
         response = await self._client.request(**options)
-        self.status = status_of(response)
-        self.headers = headers_of(response)
-        self.body = bytes_of(getattr(response, "content", None))
+        self.status: int | None = status_of(response)
+        self.headers: Mapping[str, str] = headers_of(response)
+        self.body: bytes = bytes_of(getattr(response, "content", None))
         return response
 
 

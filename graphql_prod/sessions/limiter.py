@@ -21,8 +21,8 @@ class ConcurrencyLimiter:
     __slots__ = ("_idle", "_waiting", "free", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.free = limit
+        self.limit: int = limit
+        self.free: int = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: asyncio.Event | None = None
 
@@ -81,7 +81,7 @@ class DetachedRequests:
     __slots__ = ("limit", "tasks")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def acquire(self) -> bool:

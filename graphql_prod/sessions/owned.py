@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import AsyncGeneratorType
 
     import httpx
+    from aiographql.client.transport import GraphQLTransport
 
     from graphql_prod.sessions.exchange import Exchange
     from graphql_prod.sessions.policy import Backend, PoolPolicy
@@ -52,11 +53,11 @@ class OwnedSession(Session):
         super().__init__()
         self._http_spans: aiohttp.TraceConfig | None = None
         self._traced: Any = None
-        self.loop = asyncio.get_running_loop()
-        self.limiter = ConcurrencyLimiter(pool.request_connections)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(pool.request_connections)
         self._closing: asyncio.Future[None] | None = None
-        self.renew_at = None if pool.max_age is None else self.loop.time() + pool.max_age
-        self.sockets = 0
+        self.renew_at: float | None = None if pool.max_age is None else self.loop.time() + pool.max_age
+        self.sockets: int = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.transport_options = transport_options
@@ -84,7 +85,7 @@ class OwnedSession(Session):
         self._opened = [self.native]
         self._resources = contextlib.AsyncExitStack()
         self._resources.push_async_callback(self.native.close)
-        self.http = self._asked_of(self.native, [])
+        self.http: Any = self._asked_of(self.native, [])
         self._ended = asyncio.Event()
         self._resources.callback(self._ended.set)
         self._keeper = cast("AsyncGeneratorType[None, None]", _keeper(self._resources))
@@ -200,7 +201,7 @@ class OwnedAiohttp(OwnedSession):
 
     def __init__(self, pool: PoolPolicy, transport_options: TransportOptions, endpoint: str) -> None:
         super().__init__(pool, transport_options)
-        self.stock = AiohttpTransport(endpoint)
+        self.stock: GraphQLTransport = AiohttpTransport(endpoint)
         self.endpoint = endpoint
 
     def exchange(self) -> Exchange:
@@ -235,8 +236,8 @@ class OwnedHttpx(OwnedSession):
         # httpx makes a header of the URL's credentials and leaves them in the URL, where aiohttp finds them
         # again and refuses to have both.
         self._url = url
-        self.stock = HttpxTransport(str(url.copy_with(username=None, password=None)))
-        self.client = self._over(self.http)
+        self.stock: GraphQLTransport = HttpxTransport(str(url.copy_with(username=None, password=None)))
+        self.client: httpx.AsyncClient = self._over(self.http)
         self._traced_client: httpx.AsyncClient | None = None
 
     def _over(self, session: Any) -> httpx.AsyncClient:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphql_prod.sessions.session import Session
     from graphql_prod.sessions.transport_options import TransportOptions
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 # Seconds given to another loop for the closing of its session.
 ELSEWHERE = 2.0
@@ -53,7 +53,7 @@ class Sessions:
         self._pool = pool
         self.transport_options = transport_options
         self._retiring: dict[OwnedSession, asyncio.Task[None]] = {}
-        self.detached = DetachedRequests(pool.request_connections)
+        self.detached: DetachedRequests = DetachedRequests(pool.request_connections)
         self.given = given
         self._warned = False
         self._given: Session | None = None if given is None else self.wrap(given)

@@ -27,6 +27,16 @@ class TlsPolicy(Policy):
     cert_file: Path | None = None
     key_file: Path | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            ca_file: str | Path | None = None,
+            cert_file: str | Path | None = None,
+            key_file: str | Path | None = None,
+        ) -> None: ...
+
     @model_validator(mode="after")
     def _loads(self) -> TlsPolicy:
         self.context()

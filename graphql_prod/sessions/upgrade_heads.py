@@ -29,7 +29,7 @@ class AnswerHead:
     def __init__(self) -> None:
         self._held = b""
         self._refused = False
-        self.through = False
+        self.through: bool = False
 
     def feed(self, data: bytes) -> bytes:
         """What the library gets now: nothing yet, the bytes themselves, or a refusal that it can read."""

@@ -16,10 +16,10 @@ from graphql_prod.urls import redacted, same_upstream
 
 if TYPE_CHECKING:
     from graphql_prod.resilience.retry.policy import Retry
-    from graphql_prod.resilience.timeouts import TimeoutPolicy
+    from graphql_prod.resilience.timeouts import TimeoutPolicy, TimeoutPreset
     from graphql_prod.sessions.policy import Backend
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 def effective(
@@ -30,7 +30,7 @@ def effective(
     backend: Backend | None,
     validate: bool,
     schema_ttl: float | None,
-    timeout: TimeoutPolicy | float | str | None = None,
+    timeout: TimeoutPolicy | float | TimeoutPreset | None = None,
     retry: Retry | None = None,
 ) -> ProductionConfig:
     """The settings with the constructor's arguments over them, checked together.

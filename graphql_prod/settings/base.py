@@ -43,7 +43,7 @@ def a_setting_called_schema() -> Iterator[None]:
         yield
 
 
-Number = BeforeValidator(_no_truth)
+Number: BeforeValidator = BeforeValidator(_no_truth)
 """Refuses True and False where a number is wanted."""
 
 Seconds = Annotated[float, Number, Field(gt=0)]
@@ -68,7 +68,9 @@ Listed = Annotated[frozenset[T], BeforeValidator(_listed)]
 class Policy(BaseModel):
     """A frozen group of settings; unknown keys and values out of bounds are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
     secret_keys: ClassVar[frozenset[str]] = frozenset()
     nested: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of numbers of which the first may not exceed the second."""

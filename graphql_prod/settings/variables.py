@@ -32,7 +32,7 @@ SECRETS_DIR = "SECRETS_DIR"
 # A secret's file that is longer is something else.
 _MAX_SECRET = 1024 * 1024
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 Key = tuple[str, ...]
 

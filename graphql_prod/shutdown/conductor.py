@@ -63,15 +63,15 @@ class Conductor:
     ) -> None:
         self._lame_duck = lame_duck
         self.registry = registry
-        self.host = registry.host
+        self.host: str = registry.host
         self.connections = connections
-        self.drained = tuple(drained)
+        self.drained: tuple[Drainable, ...] = tuple(drained)
         self.release = release
         self.detached = detached
         self.exempt: set[RegisteredCall] = set()
         self.exempt_readers: set[Any] = set()
-        self.hooks = Hooks(self.host)
-        self.signals = SignalHandlers(self.end, self.host)
+        self.hooks: Hooks = Hooks(self.host)
+        self.signals: SignalHandlers = SignalHandlers(self.end, self.host)
         self.group: ShutdownGroup | None = None
         self._closing_of_the_client = closing
         self._ending_of_the_client = ending

@@ -32,7 +32,7 @@ class HookRun(Asker):
     done = False
 
     def __init__(self) -> None:
-        self.outer = ASKING.get()
+        self.outer: Asker | None = ASKING.get()
 
 
 class Hooks:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from typing import Any
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 def log_safely(level: int, text: str, *facts: object, **options: Any) -> None:

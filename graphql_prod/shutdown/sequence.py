@@ -101,7 +101,7 @@ class ShutdownSequence:
 
     def __init__(self, client: EndingClient, deadline: Deadline) -> None:
         self.deadline = deadline
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.failure: Exception | None = None
         self._client = client
         self._watch = Stopwatch()

@@ -20,7 +20,7 @@ from graphql_prod.shutdown.records import log_safely
 if TYPE_CHECKING:
     from types import FrameType
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PULSE = 1.0

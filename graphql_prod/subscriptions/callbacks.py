@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.event_queue import EventQueue
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 # A loop that stands still for longer makes other calls late; the contract's figure.
@@ -50,11 +50,11 @@ class Run:
         kwargs: dict[str, Any],
         size: int,
     ) -> None:
-        self.size = size
-        self.callbacks = callbacks
-        self.counted = counted
-        self.args = args
-        self.kwargs = kwargs
+        self.size: int = size
+        self.callbacks: list[Callback] = callbacks
+        self.counted: bool = counted
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
 
 
 class CallbackRunner:
@@ -85,7 +85,7 @@ class CallbackRunner:
         threads: bool,
         on_failure: Callable[[], None],
     ) -> None:
-        self.name = ""
+        self.name: str = ""
         self._on_gap = on_gap
         self._threads = threads
         self._on_failure = on_failure

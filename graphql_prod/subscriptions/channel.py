@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.subscriptions.subscriber import Subscriber
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 class Channel:
@@ -66,11 +66,11 @@ class Channel:
     )
 
     def __init__(self, manager: ChannelOwner, connector: Connector, key: tuple[object, ...] | None) -> None:
-        self.manager = manager
-        self.key = key
+        self.manager: ChannelOwner = manager
+        self.key: tuple[object, ...] | None = key
         self.subscribers: dict[str, Subscriber] = {}
         self.dialect: Dialect = dialect_of(None, connector.protocols)
-        self.connector = connector
+        self.connector: Connector = connector
         self._policy = manager.policy
         self._outage = Outage(self, manager.policy)
         self.connection: Connection | None = None
@@ -83,8 +83,8 @@ class Channel:
         """The channel whose credentials were refused before this one was begun."""
         self._over = False
         self._in_haste = False
-        self.loop = asyncio.get_running_loop()
-        self.task = asyncio.Task(self._run(), loop=self.loop)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.task: asyncio.Task[None] = asyncio.Task(self._run(), loop=self.loop)
         self.task.add_done_callback(self._ended)  # one cancelled before it began runs no ``finally``
 
     @property

@@ -67,10 +67,10 @@ class Connection:
         self._scope: asyncio.Timeout | None = None
         self._silence: Exception | None = None
         self._closed = False
-        self.unread = Unread()
+        self.unread: Unread = Unread()
         self.dialect: Dialect = dialect_of(None, connector.protocols)
         self.ack: Message | None = None
-        self.listening = False
+        self.listening: bool = False
 
     async def open(self, headers: dict[str, str], hello: str) -> Message:
         """Connect, and wait for the acknowledgement.

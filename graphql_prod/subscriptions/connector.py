@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from aiographql.client.serializer import GraphQLSerializer
+    from aiographql.client.transport import GraphQLSession, GraphQLSubscriptionTransport
 
     from graphql_prod.admission.admission import Admission
     from graphql_prod.credentials import Given
@@ -64,22 +65,22 @@ class Connector:
     )
 
     def __init__(self, context: SubscriptionContext, subscribe_request: SubscribeRequest) -> None:
-        self.host = host_of(http_url(subscribe_request.endpoint))
-        self.protocols = subscribe_request.protocols
+        self.host: str = host_of(http_url(subscribe_request.endpoint))
+        self.protocols: tuple[str, ...] = subscribe_request.protocols
         self.serializer: GraphQLSerializer = context.serializer
         self._context = context
-        self.max_values = context.transport_options.max_response_values
+        self.max_values: int | None = context.transport_options.max_response_values
         self._credentials = subscribe_request.credentials
         self._endpoint = subscribe_request.endpoint
         self._where = subscribe_request.where
         self._compression = subscribe_request.compression
         self._request = subscribe_request.request
         self._payload = InitPayload(subscribe_request.payload)
-        self.renewable = subscribe_request.credentials is not None or self._payload.renewable
-        self.proven = False
-        self.changed = False
-        self.session = subscribe_request.session
-        self.transport = subscribe_request.transport
+        self.renewable: bool = subscribe_request.credentials is not None or self._payload.renewable
+        self.proven: bool = False
+        self.changed: bool = False
+        self.session: GraphQLSession | None = subscribe_request.session
+        self.transport: GraphQLSubscriptionTransport | None = subscribe_request.transport
         self._held: Session | None = None
         self._given: Given | None = None
         """What the provider gave last."""

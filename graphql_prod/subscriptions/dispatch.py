@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.protocol import Message
     from graphql_prod.subscriptions.subscriber import Subscriber
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 class Counts(Protocol):

@@ -49,7 +49,7 @@ class HandshakeError(Exception):
     def __init__(self, fault: Fault, said: str = "") -> None:
         super().__init__(fault.what, said)
         self.fault = fault
-        self.said = quoted(said)
+        self.said: str = quoted(said)
 
 
 class AskedToReconnectError(Exception):

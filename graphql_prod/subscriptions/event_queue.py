@@ -75,16 +75,16 @@ class EventQueue:
     )
 
     def __init__(self, limit: int, overflow: Overflow, max_bytes: int | None = None) -> None:
-        self.limit = limit
-        self.max_bytes = max_bytes
-        self.handed = 0
+        self.limit: int = limit
+        self.max_bytes: int | None = max_bytes
+        self.handed: int = 0
         self._weight = 0
         """Bytes of all that is in here, as it came."""
         self.overflow = overflow
         self.downstream: Downstream | None = None
-        self.events = 0
-        self.dropped = 0
-        self.ended = False
+        self.events: int = 0
+        self.dropped: int = 0
+        self.ended: bool = False
         self.error: Exception | None = None
         # Most subscriptions are idle most of the time: an empty deque takes 600 bytes.
         self._items: deque[SubscriptionGap | tuple[Message, int]] | None = None

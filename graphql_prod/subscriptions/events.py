@@ -35,7 +35,8 @@ class SubscriptionGap:
 class SubscriptionEvent(GraphQLSubscriptionEvent):
     """The stock event, equal to the stock's; its ``repr`` shows nothing of what it holds."""
 
-    __hash__ = GraphQLSubscriptionEvent.__hash__
+    def __hash__(self) -> int:
+        return GraphQLSubscriptionEvent.__hash__(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GraphQLSubscriptionEvent):
@@ -80,4 +81,5 @@ class SubscriptionErrorEvent(SubscriptionEvent):
 
     exception: Exception | None = dataclasses.field(default=None)
 
-    __hash__ = SubscriptionEvent.__hash__
+    def __hash__(self) -> int:
+        return SubscriptionEvent.__hash__(self)

@@ -58,7 +58,7 @@ class KeepAlive:
         self._pinged: float | None = None
         self._turns = 0
         self._timer: asyncio.Handle | None = None
-        self.heard = self._loop.time()
+        self.heard: float = self._loop.time()
         if self._interval is not None:
             self._wake_in(self._interval)
 

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from aiographql.client import GraphQLRequest
     from aiographql.client.transport import GraphQLSubscriptionTransport
 
+    from graphql_prod.runtime.logs import FloodGate
     from graphql_prod.subscriptions.context import SubscribeRequest, SubscriptionContext
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.states import OnState
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 # Seconds for which a renewal that did not help is not asked for again.
 IN_VAIN = 30.0
@@ -78,26 +79,28 @@ class ConnectionManager:
         changed: Callable[[], None],
     ) -> None:
         self.context = context
-        self.parsed = Parsed(context.serializer)
+        self.parsed: Parsed = Parsed(context.serializer)
         self.policy = policy
-        self.refusals = Refusals(policy.refused_close_codes, policy.refused_words, context.auth_error_codes)
+        self.refusals: Refusals = Refusals(
+            policy.refused_close_codes, policy.refused_words, context.auth_error_codes
+        )
         self.limit = limit
         self.changed = changed
-        self.draining = False
-        self.floods = logs.FloodGate()
+        self.draining: bool = False
+        self.floods: FloodGate = logs.FloodGate()
         self.channels: set[Channel] = set()
         self.readers: set[Reader] = set()
         self.events = 0
         self.dropped = 0
         self.reconnects = 0
-        self.callback_failures = 0
+        self.callback_failures: int = 0
         self._telling: set[asyncio.Task[None]] = set()
         """Callbacks of states that are coroutines, and have not returned."""
-        self.drained = 0
-        self.cut_off = 0
+        self.drained: int = 0
+        self.cut_off: int = 0
         self._shared: dict[object, Channel] = {}
         self._joined = False
-        self.transport_is_the_parents = False
+        self.transport_is_the_parents: bool = False
         """Whether the client's transport was used before this process was forked, and so is not closed."""
         self._in_vain: list[tuple[float, tuple[object, object, object]]] = []
         """When renewals did not help, and of which providers."""
@@ -105,12 +108,8 @@ class ConnectionManager:
 
     def begin_anew(self) -> object:
         """As new, in a child that was forked: nobody is subscribed there."""
-        kept = (
-            self.channels,
-            self._shared,
-            self._telling,
-            [(reader, reader.disown()) for reader in self.readers],
-        )
+        disowned = [(reader, reader.disown()) for reader in self.readers]
+        kept = (self.channels, self._shared, self._telling, disowned)
         self.transport_is_the_parents = self._joined
         self.channels, self.readers, self._shared = set(), set(), {}
         self._telling = set()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.subscriber import Subscriber
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 REJECTED = 1.0
@@ -89,7 +89,7 @@ class Outage:
         """Attempts since then."""
         self._reconnects = 0
         """Attempts to reconnect, since a connection was last stable."""
-        self.renewed = False
+        self.renewed: bool = False
         self._asked: Admission | None = None
         """Who waits to hear what becomes of the attempt that is under way; None: nobody."""
 

@@ -67,7 +67,7 @@ class InitPayload:
         self._given = given
         self._refused = False
         self.latest: Payload | None = given if isinstance(given, Mapping) else None
-        self.renewable = is_provider(given)
+        self.renewable: bool = is_provider(given)
 
     @property
     def provider(self) -> object:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.policy import RefusedCloses
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 CODE_KEYS = frozenset({"code", "errorCode", "errorType"})
 """Where an error has its code, in itself or in its ``extensions``."""

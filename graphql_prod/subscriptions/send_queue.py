@@ -11,7 +11,7 @@ from graphql_prod.loops import StartedTask
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 # Answers and farewells that may wait on one socket. A server pings once in some seconds, and takes the answer
 # within one: a thousand are hours of it, and next to nothing in memory.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.telemetry.hooks import Hooks
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 Status = Literal["connecting", "subscribed", "down", "ended"]
 
@@ -87,7 +87,7 @@ class StateKeeper:
         self._hooks = hooks
         self._failures = failures
         self._telling = telling
-        self.state = SubscriptionState("connecting", since=time.time())
+        self.state: SubscriptionState = SubscriptionState("connecting", since=time.time())
         self._queue: deque[SubscriptionState] | None = None
 
     def become(

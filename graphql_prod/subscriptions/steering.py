@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
     from graphql_prod.subscriptions.subscriber import Subscriber
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 BY_HAND = "reconnect() was called"
 ENDED_BY_SERVER = "the server ended the subscription, and restart asks for another one"

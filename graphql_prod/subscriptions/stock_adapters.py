@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphql_prod.subscriptions.subscriber import Subscriber
     from graphql_prod.subscriptions.subscriber_channel import SubscriberChannel
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 
 class StockTransportAdapter:
@@ -66,7 +66,9 @@ class StockTransportAdapter:
         self._opened: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._used = False
         self._channel: SubscriberChannel | None = None
-        self.worker = CallbackRunner(on_gap, manager.policy.callback_executor, self._count_failure)
+        self.worker: CallbackRunner = CallbackRunner(
+            on_gap, manager.policy.callback_executor, self._count_failure
+        )
         self.callbacks: ReadThrough | None = None
         self.subscription: GraphQLSubscription | None = None
         self._left: asyncio.Task[Any] | None = None
@@ -246,7 +248,7 @@ class StockSocketAdapter(Said):
     ) -> None:
         self._transport_adapter = transport_adapter
         self._manager = manager
-        self.subscriber = subscriber
+        self.subscriber: Subscriber = subscriber
         self._task = asyncio.current_task()
         self._cancelled = False
         self._cut = False
@@ -255,7 +257,7 @@ class StockSocketAdapter(Said):
         self._left = False
         self._haste: asyncio.Future[None] | None = None
         """Done when callbacks are not waited for any more."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         transport_adapter.worker.event_queue = subscriber.event_queue
         subscriber.event_queue.downstream = transport_adapter.worker
         manager.register(self)

@@ -39,7 +39,18 @@ _NOBODY = CallbackRegistry()
 """In place of a registry where the caller gave none; nobody registers with it."""
 
 
-class ReadThrough(CallbackRegistry):  # type: ignore[misc]  # it ships no types
+if TYPE_CHECKING:
+
+    class _Registry:
+        """What is used of the registry, which ships no types."""
+
+        def __init__(self) -> None: ...
+
+else:
+    _Registry = CallbackRegistry
+
+
+class ReadThrough(_Registry):
     """The callbacks of one subscription: its own, and those of the caller's registry, as they are then."""
 
     def __init__(self, theirs: CallbackRegistry | None, worker: CallbackRunner) -> None:

@@ -231,7 +231,7 @@ class StreamBody(Asker):
     done = False
 
     def __init__(self, numbers: frozenset[int], outer: Asker | None) -> None:
-        self.numbers = numbers
+        self.numbers: frozenset[int] = numbers
         self.outer = outer
 
 
@@ -260,11 +260,11 @@ class StreamReader:
 
     def __init__(self, manager: ConnectionManager, subscriber: Subscriber) -> None:
         self._manager = manager
-        self.subscriber = subscriber
+        self.subscriber: Subscriber = subscriber
         self._number = next(_numbers)
         _alive.add(self._number)
         self._lost = False
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._carried = False
         """Whether what reads outlives the tasks that it asks in, as under ``asyncio.wait_for()``."""

@@ -105,28 +105,28 @@ class Subscriber:
         control: bool,
         hooks: Hooks | None = None,
     ) -> None:
-        self.channel = channel
-        self.key = key
-        self.name = name
-        self.control = control
-        self.event_queue = EventQueue(policy.max_queue, policy.overflow, policy.max_queue_bytes)
-        self.established = False
-        self.subscribed = False
-        self.answered = False
-        self.renewed = False
-        self.restarts = 0
-        self.heard_at = 0.0
+        self.channel: SubscriberChannel = channel
+        self.key: str = key
+        self.name: str = name
+        self.control: bool = control
+        self.event_queue: EventQueue = EventQueue(policy.max_queue, policy.overflow, policy.max_queue_bytes)
+        self.established: bool = False
+        self.subscribed: bool = False
+        self.answered: bool = False
+        self.renewed: bool = False
+        self.restarts: int = 0
+        self.heard_at: float = 0.0
         self.silence: asyncio.TimerHandle | None = None
-        self.states = subscribe_request.states or StateKeeper(
+        self.states: StateKeeper = subscribe_request.states or StateKeeper(
             None, None, channel.host, subscribe_request.request, hooks, _uncounted, set()
         )
-        self.size = 0
+        self.size: int = 0
         self.span: SubscriptionSpan | None = None
-        self.failures = 0
-        self.disowned = False
+        self.failures: int = 0
+        self.disowned: bool = False
         self._patience = policy.ack_timeout
-        self.subscribe_request = subscribe_request
-        self.context = context
+        self.subscribe_request: SubscribeRequest = subscribe_request
+        self.context: Context = context
         self._hooks = hooks
         self._request = subscribe_request.request
         self._resume = subscribe_request.resume

@@ -18,7 +18,6 @@ from graphql_prod.subscriptions.stock_registry import EVENT_NAMES, ReadThrough
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiographql.client.subscription import CallbacksType
     from cafeteria.asyncio.callbacks import CallbackType
 
     from graphql_prod.subscriptions.context import SubscribeRequest
@@ -92,7 +91,7 @@ class ProductionSubscription(GraphQLSubscription):
 async def subscribed(
     manager: ConnectionManager,
     subscribe_request: SubscribeRequest,
-    callbacks: CallbacksType | None,
+    callbacks: Any,
     on_data: CallbackType | None,
     on_error: CallbackType | None,
     on_gap: Callable[[SubscriptionGap], Any] | None,

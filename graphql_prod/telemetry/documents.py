@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphql import (
     GraphQLSyntaxError,
@@ -20,6 +20,9 @@ from graphql import (
 from graphql.language import ListValueNode, ObjectValueNode
 
 from graphql_prod.documents import LONGEST_PARSED, operations, remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAME_LIMIT = 100
 """Characters of an operation's name; a longer one was made by a machine."""
@@ -75,7 +78,7 @@ def _sanitized(document: str) -> str | None:
         return None
 
 
-sanitized = remembered(_sanitized, lambda text: len(text or ""))
+sanitized: Callable[[str], str | None] = remembered(_sanitized, lambda text: len(text or ""))
 """The document with ``"*"`` in place of every literal, without comments; None if it is none, or is long."""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aiographql.client import GraphQLRequest
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 NAMES = ("on_attempt", "on_retry", "on_throttled", "on_rejected", "on_state", "on_gap")
 
@@ -108,22 +108,25 @@ Watcher = ClientHooks | _OnAttempt | _OnRetry | _OnThrottled | _OnRejected | _On
 """An object with any of the methods of :class:`ClientHooks`."""
 
 
+Watchers = tuple["Callable[[HookRecord], object]", ...]
+
+
 class Hooks:
     """The hooks of a client, by what they watch."""
 
     def __init__(self, watchers: Iterable[object], host: str) -> None:
         self.host = host
         self._failed: set[int] = set()
-        found: dict[str, tuple[Callable[[HookRecord], object], ...]] = dict.fromkeys(NAMES, ())
+        found: dict[str, Watchers] = dict.fromkeys(NAMES, ())
         for watcher in watchers:
             for name, method in _methods_of(watcher):
                 found[name] = (*found[name], method)
-        self.on_attempt = found["on_attempt"]
-        self.on_retry = found["on_retry"]
-        self.on_throttled = found["on_throttled"]
-        self.on_rejected = found["on_rejected"]
-        self.on_state = found["on_state"]
-        self.on_gap = found["on_gap"]
+        self.on_attempt: Watchers = found["on_attempt"]
+        self.on_retry: Watchers = found["on_retry"]
+        self.on_throttled: Watchers = found["on_throttled"]
+        self.on_rejected: Watchers = found["on_rejected"]
+        self.on_state: Watchers = found["on_state"]
+        self.on_gap: Watchers = found["on_gap"]
 
     def tell(
         self,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 

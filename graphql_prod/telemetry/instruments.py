@@ -17,6 +17,7 @@ from graphql_prod.telemetry.documents import OTHER, CardinalityLimiter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from opentelemetry import metrics
     from opentelemetry.metrics import CallbackOptions, Meter
 
 CODES = 100
@@ -171,61 +172,61 @@ class Instruments:
                 ),
             ]
         self._observed = [_gauge(meter, *each, server) for each in observed]
-        self.duration = meter.create_histogram(
+        self.duration: metrics.Histogram = meter.create_histogram(
             "graphql.client.request.duration",
             unit="s",
             description="Calls, from the first attempt to the end, waits included; failed ones too.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-        self.active = _under_way(meter)
-        self.retries = meter.create_counter(
+        self.active: UnderWay = _under_way(meter)
+        self.retries: metrics.Counter = meter.create_counter(
             "graphql.client.retries", unit="{retry}", description="Attempts that repeated an earlier one."
         )
-        self.retry_delay = meter.create_histogram(
+        self.retry_delay: metrics.Histogram = meter.create_histogram(
             "graphql.client.retry_delay",
             unit="s",
             description="Waits before repeated attempts.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-        self.budget_rejections = meter.create_counter(
+        self.budget_rejections: metrics.Counter = meter.create_counter(
             "graphql.client.retry_budget.rejections",
             unit="{retry}",
             description="Retries that the retry budget refused.",
         )
-        self.subscriptions = meter.create_up_down_counter(
+        self.subscriptions: metrics.UpDownCounter = meter.create_up_down_counter(
             "graphql.client.subscriptions.active",
             unit="{subscription}",
             description="Subscriptions, those that are connecting included.",
         )
-        self.events = meter.create_counter(
+        self.events: metrics.Counter = meter.create_counter(
             "graphql.client.subscription.events", unit="{event}", description="Events that came."
         )
-        self.reconnects = meter.create_counter(
+        self.reconnects: metrics.Counter = meter.create_counter(
             "graphql.client.subscription.reconnects",
             unit="{reconnect}",
             description="Connections of subscriptions that were lost and are back.",
         )
-        self.dropped = meter.create_counter(
+        self.dropped: metrics.Counter = meter.create_counter(
             "graphql.client.subscription.dropped",
             unit="{event}",
             description="Events that a full queue threw away.",
         )
-        self.schema_refreshes = meter.create_counter(
+        self.schema_refreshes: metrics.Counter = meter.create_counter(
             "graphql.client.schema.refreshes", unit="{refresh}", description="Introspections."
         )
 
-        self.throttled = meter.create_counter(
+        self.throttled: metrics.Counter = meter.create_counter(
             "graphql.client.throttled",
             unit="{call}",
             description="Answers that said slow down, and calls held back before they were sent.",
         )
-        self.throttle_delay = meter.create_histogram(
+        self.throttle_delay: metrics.Histogram = meter.create_histogram(
             "graphql.client.throttle.delay",
             unit="s",
             description="How long calls were held back.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-        self.admission_rejections = meter.create_counter(
+        self.admission_rejections: metrics.Counter = meter.create_counter(
             "graphql.client.admission.rejections",
             unit="{call}",
             description="Calls and retries that admission control did not send.",

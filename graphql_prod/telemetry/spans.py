@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from graphql_prod.telemetry.instruments import Attributes, Instruments
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 Reported = ParamSpec("Reported")
 
 FAILED = "telemetry has failed in the program's SDK; calls and subscriptions are not affected"
@@ -210,7 +210,9 @@ class SubscriptionSpan:
         self._errors: list[Any] = []
         self._span = span
         current = context.get_current()
-        self.context = current if self._span is None else trace.set_span_in_context(self._span, current)
+        self.context: context.Context = (
+            current if self._span is None else trace.set_span_in_context(self._span, current)
+        )
         if instruments is not None:
             instruments.subscriptions.add(1, attributes)
 

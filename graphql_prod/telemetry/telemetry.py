@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from graphql_prod.telemetry.policy import TelemetryPolicy
     from graphql_prod.telemetry.spans import WatchedCall
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 SCOPE = "graphql_prod"
 
 # Seconds between two looks for an SDK, until there is one: a look costs some microseconds, a call about 200.
@@ -78,7 +78,7 @@ class Telemetry:
         self._numbers = numbers
         self._names = CardinalityLimiter()
         self._look_at = float("-inf") if policy.traces or policy.metrics else float("inf")
-        self.silent_until = self._look_at
+        self.silent_until: float = self._look_at
         self._enabled: Callable[[], bool] | None = None
         """Whether whoever calls has not switched instrumentation off; None while nobody listens."""
         if policy.traces or policy.metrics:

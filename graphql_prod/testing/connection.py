@@ -98,7 +98,7 @@ class Connection:
         self.number = number
         self.init_payload: dict[str, Any] | None = None
         """The payload of `connection_init`; None before it came."""
-        self.acknowledged = False
+        self.acknowledged: bool = False
         self.running: dict[str, Operation] = {}
         """The operations that were accepted and have not ended, by their ids."""
         self._received = received

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Started = AsyncGenerator[ExecutionResult, None] | ExecutionResult
 
-logger = logging.getLogger("graphql_prod.testing")
+logger: logging.Logger = logging.getLogger("graphql_prod.testing")
 
 # Kept for all servers of a program, which most often have the same few: both cost far more than executing.
 SCHEMAS = 10
@@ -84,8 +84,8 @@ class Executor:
             raise ValueError("resolvers= and root= belong to a schema=, which is missing")
         self.executions: Counter[str] = Counter()
         self.operations: Counter[str] = Counter()
-        self.toy = Toy()
-        self.own = schema is not None
+        self.toy: Toy = Toy()
+        self.own: bool = schema is not None
         self._changed = changed
         self._resolvers = resolvers or {}
         # graphql-core calls functions only, and no bound methods.
@@ -106,7 +106,7 @@ class Executor:
         """Execute this schema from now on; fields that nothing resolves are null."""
         if not self.own:
             self._schema = _built(sdl)
-            self.sdl = sdl
+            self.sdl: str = sdl
             return
         self._foreign = None
         self._adopt(with_resolvers(build_schema(sdl), self._resolvers, lenient=True))

@@ -18,10 +18,10 @@ class Weather:
     """What all connections of a proxy meet now."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.latency = 0.0
+        self.latency: float = 0.0
         self.slicing: tuple[int, float] | None = None
         self.limit_bytes: int | None = None
-        self.slow_close = 0.0
+        self.slow_close: float = 0.0
         self.passed: Counter[Direction] = Counter()
         self.changed = changed
         self._clear = asyncio.Event()

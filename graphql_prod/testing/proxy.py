@@ -31,9 +31,9 @@ class FaultyProxy(Facts):
     ) -> None:
         super().__init__()
         self.host = host
-        self.port = port
-        self.target = (target_host, target_port)
-        self.accepted = 0
+        self.port: int = port
+        self.target: tuple[str, int] = (target_host, target_port)
+        self.accepted: int = 0
         """Connections accepted so far, refused ones too."""
         self.refuse = False
         """Whether new connections are accepted and reset at once."""

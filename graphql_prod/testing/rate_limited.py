@@ -44,10 +44,10 @@ class RateLimitedServer(ScriptedServer):
         if not limits:
             raise ValueError("a RateLimitedServer needs at least one limit")
         self.limits = limits
-        self.costs = dict(costs or {})
+        self.costs: dict[str, float] = dict(costs or {})
         self.let_in: list[float] = []
         self.refusals: list[float] = []
-        self.spent = 0.0
+        self.spent: float = 0.0
 
     @property
     def refused(self) -> int:

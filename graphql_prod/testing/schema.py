@@ -38,8 +38,8 @@ class Toy:
     """
 
     def __init__(self) -> None:
-        self.counter = 0
-        self.tick = 0.0
+        self.counter: int = 0
+        self.tick: float = 0.0
 
     def fields(self) -> dict[str, Callable[..., Any]]:
         """The top-level fields by their names."""

@@ -52,8 +52,8 @@ class ScriptedServer(ScriptedSockets, ScriptedHTTP):
     ) -> None:
         super().__init__(path, schema, resolvers, root)
         self.host = host
-        self.port = port
-        self.connections = 0
+        self.port: int = port
+        self.connections: int = 0
         """TCP connections accepted so far, those before a restart included."""
         self._ssl = ssl_context
         self._web: web.Server | None = None

@@ -29,7 +29,7 @@ class LoopThread:
     """An event loop that runs in a thread, as long as the ``with`` block."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="graphql_prod.testing", daemon=True)
 
     def _run(self) -> None:

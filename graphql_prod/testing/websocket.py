@@ -25,7 +25,7 @@ class ScriptedSockets(ScriptedHTTP):
 
     def __init__(self, path: str, *own: Any) -> None:
         super().__init__(path, *own)
-        self.ack_delay = 0.0
+        self.ack_delay: float = 0.0
         """Seconds between `connection_init` and its acknowledgement."""
         self.ack_payload: Mapping[str, Any] | None = None
         """The payload of the acknowledgement. None: it has none."""

@@ -56,8 +56,8 @@ class Bucket:
     """
 
     def __init__(self) -> None:
-        self.blocked_until = -inf
-        self.under_way = 0
+        self.blocked_until: float = -inf
+        self.under_way: int = 0
         self._cost_under_way = self._cost_answered = 0.0
         self._meters: dict[str, Points | Window] = {}
         self._costs: dict[str, float] = {}
@@ -236,7 +236,7 @@ class Rate:
     """A limit of the client's own: so many calls a second, and so many at once."""
 
     def __init__(self, rate: float, burst: int | None) -> None:
-        self.interval = 1 / rate
+        self.interval: float = 1 / rate
         self._tolerance = (max(1, burst if burst is not None else int(rate)) - 1) * self.interval
         self._next = -inf
 

@@ -38,7 +38,7 @@ class Points:
     def __init__(self, now: float, quota: Quota) -> None:
         self.limit = quota.limit
         self.rate = quota.restore_rate
-        self.others = 0.0
+        self.others: float = 0.0
         self._there = quota.remaining or 0.0
         self._at = now
         self._ours = self._theirs = 0.0
@@ -102,12 +102,12 @@ class Window:
 
     def __init__(self, now: float, quota: Quota) -> None:
         self.limit = quota.limit
-        self.remaining = quota.remaining if quota.remaining is not None else inf
+        self.remaining: float = quota.remaining if quota.remaining is not None else inf
         self.window = quota.window
         self._is_told = quota.window is not None
         """Whether the server says how long the window is; else it is measured."""
         self._boundary: float | None = None
-        self.resets = now + (quota.reset if quota.reset is not None else quota.window or 0.0)
+        self.resets: float = now + (quota.reset if quota.reset is not None else quota.window or 0.0)
         self._next = now
         self._scouted = -inf
         """When a call was sent to see whether the quota is whole again; in the past: nobody is on the way."""

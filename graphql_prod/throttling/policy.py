@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -110,7 +110,7 @@ class ThrottlingPolicy(Policy):
             identity_headers: Iterable[str] = IDENTITY_HEADERS,
         ) -> None: ...
 
-    nested = (("wait_initial", "wait_max"),)
+    nested: ClassVar[tuple[tuple[str, str], ...]] = (("wait_initial", "wait_max"),)
 
     def _settle(self) -> None:
         super()._settle()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphql_prod.registry import Registry
     from graphql_prod.throttling.policy import ThrottlingPolicy
 
-logger = logging.getLogger("graphql_prod")
+logger: logging.Logger = logging.getLogger("graphql_prod")
 
 IDENTITIES = 1000
 """Buckets that are kept: the contract's figure."""
@@ -46,9 +46,9 @@ class _Identity:
     __slots__ = ("bucket", "line", "owner")
 
     def __init__(self, registry: Registry, owner: object) -> None:
-        self.bucket = Bucket()
-        self.line = Line(registry)
-        self.owner = owner  # kept, so that nobody else gets its place
+        self.bucket: Bucket = Bucket()
+        self.line: Line = Line(registry)
+        self.owner: object = owner  # kept, so that nobody else gets its place
 
 
 class Held:
@@ -103,8 +103,8 @@ class Throttling:
     def __init__(self, policy: ThrottlingPolicy, reader: Reader | None, registry: Registry) -> None:
         self.policy = policy
         self.refused = 0
-        self.by_quotas = policy.mode == "pace"
-        self.paces = self.by_quotas or policy.rate is not None
+        self.by_quotas: bool = policy.mode == "pace"
+        self.paces: bool = self.by_quotas or policy.rate is not None
         self._rules = Rules.of(policy)
         self._reader = reader
         self._reader_failed = False

@@ -14,7 +14,7 @@ URL = "http://127.0.0.1:9/"
 @pytest.mark.parametrize("name", ["github", "shopify", "linear", "monday", "hasura", "appsync", "GitHub"])
 def test_a_preset_is_a_name(name: str) -> None:
     """``throttling="github"`` is the preset with mode retry; a mode that is named stays."""
-    policy = ProductionConfig(throttling=name).throttling
+    policy = ProductionConfig(throttling=name).throttling  # type: ignore[arg-type]
     assert (policy.preset, policy.mode) == (name.lower(), "retry")
     assert ThrottlingPolicy(preset=name.lower(), mode="pace").mode == "pace"  # type: ignore[arg-type]
 

@@ -128,15 +128,15 @@ class TestPolicy:
     )
     def test_a_preset_goes_by_its_name(self, value: str, expected: TimeoutPolicy) -> None:
         """A config and a view take a preset's name."""
-        assert dict(ProductionConfig(timeout=value).timeout) == dict(expected)
+        assert dict(ProductionConfig(timeout=value).timeout) == dict(expected)  # type: ignore[arg-type]
 
     def test_an_unknown_preset_is_refused_with_those_that_exist(self) -> None:
         """A misspelt preset names the four that there are, in a config and in a view."""
         with pytest.raises(ConfigurationError, match=r"interactive.*standard.*batch.*probe"):
-            ProductionConfig(timeout="fast")
+            ProductionConfig(timeout="fast")  # type: ignore[arg-type]
         client = ProductionClient("http://127.0.0.1:1/graphql")
         with pytest.raises(ConfigurationError, match=r"'fast'.*interactive"):
-            client.with_options(timeout="fast")
+            client.with_options(timeout="fast")  # type: ignore[arg-type]
 
     def test_a_mapping_in_a_config_is_a_partial_group(self) -> None:
         """A group in a config merges over STANDARD, and its contradictions carry the whole key."""
