@@ -82,8 +82,19 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-demo: $(STAMP)
-	$(BIN)/python -m graphql_prod demo $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
+# What the demo needs, and no more. Where the whole environment is there already, it serves.
+DEMO := $(if $(wildcard $(STAMP)),$(VENV),.venv-demo)
+
+.venv-demo/.installed: pyproject.toml constraints.txt
+	@echo "installing into .venv-demo what the demo needs"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
+		-e '.[httpx,demo]' | while read -r line; do printf .; done; echo " done"
+	@.venv-demo/bin/python -c "import graphql_prod"
+	@touch $@
+
+demo: $(DEMO)/.installed
+	$(DEMO)/bin/python -m graphql_prod demo $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod import demo
+from graphql_prod import __version__, demo
 from graphql_prod.cli import check as cli_check
 from graphql_prod.cli import config as cli_config
 from graphql_prod.cli import schema as cli_schema
@@ -47,10 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _called() -> str:
+    """By what name it was called: the installed command's, or the module's."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return name if name.startswith("graphql-prod") else "python -m graphql_prod"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m graphql_prod", description="A GraphQL client for production."
-    )
+    parser = argparse.ArgumentParser(prog=_called(), description="A GraphQL client for production.")
+    parser.add_argument("--version", action="version", version=f"graphql_prod {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add_to in COMMANDS:
         add_to(commands)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from graphql_prod.cli.source import add_source, client_of, no_warnings
+from graphql_prod.cli.source import add_headers, add_source, client_of, no_warnings
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.health.probe import Readiness
 from graphql_prod.urls import host_of
@@ -23,6 +23,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     about = "ask the server once whether it answers; exit status 0 if it does, 1 if not"
     parser = commands.add_parser("check", help=about, description=about)
     add_source(parser)
+    add_headers(parser)
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="wait so long at most (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)

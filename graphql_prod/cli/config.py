@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from graphql_prod.cli.listing import show
 from graphql_prod.cli.source import add_source, loaded
 from graphql_prod.errors import ConfigurationError
 from graphql_prod.settings.base import Policy
@@ -34,11 +35,19 @@ def run(options: argparse.Namespace) -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = [(".".join(key), shown, found.origin(key)) for key, shown in _rows(found.config)]
+    rows = [(key, shown, found.origin(key)) for key, shown in _rows(found.config)]
+    if sys.stdout is not None and sys.stdout.isatty():
+        show(rows)
+    else:
+        _print_table([(".".join(key), shown, origin) for key, shown, origin in rows])
+    return 0
+
+
+def _print_table(rows: list[tuple[str, str, str]]) -> None:
+    """One line a setting, whole, for other programs."""
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, origin in rows:
         print(f"{name:{first}}  {value:{min(second, 40)}}  # {origin}")
-    return 0
 
 
 def _rows(policy: Policy, path: Key = ()) -> Iterator[tuple[Key, str]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiographql.client import GraphQLClientException
 from graphql import print_schema
 
-from graphql_prod.cli.source import add_source, loaded, no_warnings
+from graphql_prod.cli.source import add_headers, add_source, loaded, no_warnings, provider_of
 from graphql_prod.client import ProductionClient
 from graphql_prod.schema.building import introspected, no_schema
 from graphql_prod.schema.store import introspection
@@ -23,6 +25,7 @@ from graphql_prod.urls import host_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
 
     from graphql import GraphQLSchema
 
@@ -32,6 +35,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     about = "ask the server for its schema and save it as SDL, for schema.file"
     parser = commands.add_parser("schema", help=about, description=about)
     add_source(parser)
+    add_headers(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="where to; default: standard output")
     parser.set_defaults(run=run)
 
@@ -41,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         # Not by from_config(): a schema.file that is missing is perhaps what shall be made.
         config = loaded(options, required="endpoint").config
-        client = ProductionClient(str(config.endpoint), config=config)
+        client = ProductionClient(str(config.endpoint), config=config, headers_provider=provider_of(options))
         with no_warnings():  # the error says it all
             schema = asyncio.run(_introspected(client))
         text = (print_schema(schema) + "\n").encode()
@@ -60,12 +64,37 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _introspected(client: ProductionClient) -> GraphQLSchema:
-    async with client:
+    async with client, _progress(host_of(client.endpoint)):
         answer = await client.query(introspection(None, descriptions=True))
     try:
         return introspected(answer.data)[0]
     except Exception as error:
         raise no_schema(answer, error, host_of(client.endpoint)) from error
+
+
+@contextlib.asynccontextmanager
+async def _progress(host: str) -> AsyncIterator[None]:
+    """Says on a terminal what a slow server is waited for; nothing where it answers within a second."""
+    telling = asyncio.create_task(_tell(host)) if sys.stderr is not None and sys.stderr.isatty() else None
+    try:
+        yield
+    finally:
+        if telling is not None:
+            telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await telling
+
+
+async def _tell(host: str) -> None:
+    begun = time.monotonic()
+    try:
+        while True:
+            await asyncio.sleep(1)
+            waited = time.monotonic() - begun
+            print(f"\rasking {host} for its schema: {waited:.0f} s", end="", file=sys.stderr, flush=True)
+    finally:
+        if time.monotonic() - begun >= 1:
+            print(file=sys.stderr)
 
 
 def _print(text: bytes) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphql_prod.client import ProductionClient
+from graphql_prod.errors import ConfigurationError
+from graphql_prod.header_files import headers_from_files
 from graphql_prod.settings.variables import PREFIX
 from graphql_prod.sources import Loaded, load
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+
+    from graphql_prod.credentials import HeadersProvider
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +30,37 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what the names of the environment's variables begin with (default: %(default)s)",
     )
     parser.add_argument("--secrets-dir", metavar="DIRECTORY", help="a directory with one setting a file")
+
+
+def add_headers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name files with credentials."""
+    parser.add_argument(
+        "--header-file",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="a header whose value is in a file, as mounted secrets are; may be given several times",
+    )
+    parser.add_argument(
+        "--header-format",
+        metavar="TEXT",
+        default="{}",
+        help='what makes a header of a file\'s value, as "Bearer {}" (default: the value as it is)',
+    )
+
+
+def provider_of(options: argparse.Namespace) -> HeadersProvider | None:
+    """What reads the headers' files; None where none is named.
+
+    :raises ConfigurationError: a file cannot be used.
+    """
+    files: dict[str, Path] = {}
+    for given in options.header_file:
+        name, equals, path = given.partition("=")
+        if not equals or not path:
+            raise ConfigurationError("--header-file takes NAME=FILE, as Authorization=/run/secrets/token")
+        files[name] = Path(path)
+    return headers_from_files(files, format=options.header_format) if files else None
 
 
 def loaded(options: argparse.Namespace, required: str | None = None) -> Loaded:
@@ -42,7 +78,10 @@ def client_of(options: argparse.Namespace) -> ProductionClient:
     :raises ConfigurationError: it cannot work.
     """
     return ProductionClient.from_config(
-        options.config, env_prefix=options.env_prefix, secrets_dir=options.secrets_dir
+        options.config,
+        env_prefix=options.env_prefix,
+        secrets_dir=options.secrets_dir,
+        headers_provider=provider_of(options),
     )
 
 
