@@ -7,7 +7,7 @@ SERVERS := tests/interop/servers
 NODE_STAMP := $(SERVERS)/node_modules/.installed
 ARGS ?=
 
-.PHONY: help test lowest interop compatibility soak mutants lint format demo docs bench build clean
+.PHONY: help test lowest interop compatibility soak mutants lint format demo docs site bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
@@ -18,7 +18,7 @@ help:
 	@echo "make compatibility               docs/compatibility.md, from a run against real servers and proxies"
 	@echo "make lint                        formatter, linter, strict types, the floors of the house"
 	@echo "make format                      format and fix what can be fixed"
-	@echo "make docs                        what is made of the code: settings, the picture of a trace"
+	@echo "make docs                        the site, into site/, and the pages that are made of the code"
 	@echo "make bench                       price of a call, side by side"
 	@echo "make mutants [ARGS='*.retry.*']  how many small changes of the deciding modules the tests notice"
 	@echo "make build                       wheel and sdist in dist/"
@@ -99,6 +99,15 @@ demo: $(DEMO)/.installed
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/draw_trace.py
+	$(BIN)/python docs/draw_diagrams.py
+	$(BIN)/python tests/error_texts.py > docs/troubleshooting.md
+	$(MAKE) --no-print-directory site
+
+# Broken links, missing names and unlisted pages are errors.
+site: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -114,5 +123,5 @@ build: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) dist build mutants $(SERVERS)/node_modules *.egg-info
+	rm -rf $(VENV) $(LOWEST) .venv-demo site dist build mutants $(SERVERS)/node_modules *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -32,6 +32,13 @@ def test_current() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "current"), done.stdout + done.stderr
 
 
+def test_drawings_are_current() -> None:
+    """`make docs` was run after the last change of what draws them."""
+    command = [sys.executable, "docs/draw_diagrams.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "current"), done.stdout + done.stderr
+
+
 def test_example_file_loads() -> None:
     """examples/client.toml names an endpoint and nothing else."""
     loaded = load(ROOT / "examples" / "client.toml")

@@ -232,8 +232,21 @@ class Call(RegisteredCall):
             )
         return RequestTimeoutError(
             f"{host} gave no answer within the total of {self.settings.timeout.total:g} s, "
-            f"{self.spent}. {self.consequence} See what it is busy with, or raise timeout.total.",
+            f"{self.spent}. {self.consequence} {self._cut_short}",
             phase="total",
+        )
+
+    @property
+    def _cut_short(self) -> str:
+        """What to do where the total ran out; more of it is no use where attempts have too little time."""
+        before = self.last_error
+        phase = before.phase if isinstance(before, RequestTimeoutError) else None
+        value = getattr(self.settings.timeout, phase) if phase in ("read", "attempt") else None
+        if value is None:
+            return "See what it is busy with, or raise timeout.total."
+        return (
+            f"timeout.{phase} ({value:g} s) had ended the attempt before: see what the server is busy with, "
+            f"or raise timeout.{phase}."
         )
 
     @property

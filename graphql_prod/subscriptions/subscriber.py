@@ -320,7 +320,7 @@ class Subscriber:
     def _overflow(self, size: int) -> Exception:
         why = "On a shared connection nobody may hold the others back. " if self.channel.shared else ""
         waits, setting = (
-            f"{self.event_queue.limit} events wait for its reader, and one more came",
+            f"its queue of {self.event_queue.limit} is full, and one more event came",
             "max_queue",
         )
         if self.event_queue.is_heavy(size):
