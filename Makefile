@@ -7,12 +7,13 @@ SERVERS := tests/interop/servers
 NODE_STAMP := $(SERVERS)/node_modules/.installed
 ARGS ?=
 
-.PHONY: help test lowest interop compatibility soak mutants lint format demo docs site bench build clean
+.PHONY: help test core lowest interop compatibility soak mutants lint format demo docs site bench build clean
 
 help:
 	@echo "make demo [ENDPOINT=https://…]  watch the client come through trouble"
 	@echo "make test [ARGS='-k retry']      the whole test suite"
 	@echo "make lowest                      the core of it on the lowest versions that pyproject admits"
+	@echo "make core PYTHON=python3.12      the same tests on another Python"
 	@echo "make soak [SOAK_SEED=8]          an hour of bad weather, or SOAK_SECONDS"
 	@echo "make interop                     the JavaScript servers that some tests need (npm)"
 	@echo "make compatibility               docs/compatibility.md, from a run against real servers and proxies"
@@ -43,6 +44,19 @@ LOWEST_TESTS := \
 	tests/test_upgrades.py tests/test_subscriptions_refusals.py \
 	tests/subscription_reconnects/test_subscription_reconnects_going_on.py::TestGoingOn \
 	tests/subscription_ends/test_subscription_ends_closing.py::TestClosingTheClient
+
+# The same tests on another Python: make core PYTHON=python3.12
+CORE := .venv-$(notdir $(PYTHON))
+
+$(CORE)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[httpx,yaml,starlette,demo]' pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis \
+		opentelemetry-sdk trustme
+	@touch $@
+
+core: $(CORE)/.installed
+	$(CORE)/bin/python -m pytest -n auto --dist loadgroup -q $(LOWEST_TESTS) $(ARGS)
 
 $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
@@ -123,5 +137,5 @@ build: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .venv-demo site dist build mutants $(SERVERS)/node_modules *.egg-info
+	rm -rf $(VENV) $(LOWEST) .venv-* site dist build mutants $(SERVERS)/node_modules *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

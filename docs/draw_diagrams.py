@@ -76,7 +76,7 @@ def call() -> Picture:
     made = Picture(860, 250, "A call: validation, attempts and waits, each with its limit")
     made.span(20, 34, 820, "timeout.total: 30 s, over everything")
     for x, width, text, filled in (
-        (20, 110, "validation|once a document", False),
+        (20, 110, "validation|once each", False),
         (140, 190, "attempt 1|503", True),
         (340, 90, "wait|full jitter", False),
         (440, 190, "attempt 2|reset", True),
@@ -84,11 +84,11 @@ def call() -> Picture:
         (720, 120, "attempt 3|answer", True),
     ):
         made.box(x, 60, width, 60, text, filled=filled)
-    made.span(140, 150, 190, "timeout.attempt: no limit")
-    made.span(140, 190, 60, "pool 5 s")
-    made.span(205, 190, 50, "connect 5 s")
-    made.span(265, 190, 65, "read 10 s")
-    made.word(340, 194, "of silence, not of the whole answer", extra=' font-size="12" opacity="0.85"')
+    made.span(140, 150, 296, "timeout.attempt: no limit")
+    made.span(140, 192, 90, "pool: 5 s")
+    made.span(236, 192, 94, "connect: 5 s")
+    made.span(336, 192, 100, "read: 10 s")
+    made.word(446, 196, "of silence, not of the whole answer", extra=' font-size="12" opacity="0.85"')
     made.word(
         440, 154, "a mutation that may have run is not sent again", extra=' font-size="12" opacity="0.85"'
     )
@@ -112,7 +112,7 @@ def subscription() -> Picture:
     made.arrow((440, 104), (600, 104), text="lost, silent, reconnect()", at=(520, 96))
     made.arrow((600, 132), (440, 132), text="acknowledged: a gap", at=(520, 150))
     made.arrow(
-        (665, 90), (665, 50), (720, 50), (720, 90), text="the next attempt fails: backoff", at=(690, 42)
+        (640, 90), (640, 50), (700, 50), (700, 90), text="the next attempt fails: backoff", at=(670, 42)
     )
     made.arrow((370, 146), (370, 190), text="", at=None)
     made.word(380, 172, "complete, error, unsubscribe", extra=' font-size="12" opacity="0.85"')

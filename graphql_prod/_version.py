@@ -1,3 +1,3 @@
 """The version, where the build and the package both find it."""
 
-__version__: str = "0.1.0"
+__version__: str = "1.0.0"

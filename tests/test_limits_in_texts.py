@@ -90,7 +90,7 @@ async def test_a_wait_that_does_not_fit(server: ScriptedServer, backend: Backend
     async with client_of(server, backend, owner, retry=retry, timeout=limits) as client:
         error = await failure_of(client)
     assert (type(error), error.phase) == (RequestTimeoutError, "read")
-    assert "What is left of timeout.total (30 s) is too short to try again." in str(error)
+    assert "timeout.total (30 s) leaves no time for a retry." in str(error)
     assert "timeout.read" not in str(error)
     assert "session's own" not in str(error)
 
@@ -177,7 +177,7 @@ async def test_a_client_that_closes(
         await client.shutdown(5)
         error = await call
     assert type(error) is HTTPStatusError
-    assert "The client is closing, and tries nothing again." in str(error)
+    assert "The client is closing and retries nothing." in str(error)
 
 
 def test_every_error_of_ours_is_a_call_error() -> None:

@@ -67,7 +67,7 @@ def used_up(backoff: Backoff) -> str | None:
 def no_room(total: float | None) -> str:
     """What to say when the next wait is longer than the time that is left."""
     limit = "timeout.total" if total is None else f"timeout.total ({total:g} s)"
-    return f"What is left of {limit} is too short to try again."
+    return f"{limit} leaves no time for a retry."
 
 
 def too_long(most: float) -> str:
@@ -77,4 +77,4 @@ def too_long(most: float) -> str:
 
 BUDGET_SPENT = "The retry budget (retry.budget) leaves no further attempt."
 NOT_ADMITTED = "Admission holds further attempts back, because the upstream is ill."
-CLOSING = "The client is closing, and tries nothing again."
+CLOSING = "The client is closing and retries nothing."

@@ -108,7 +108,7 @@ class AttemptLoop:
                 self._note_rejection(call)
                 if attempt is None:
                     raise admission.error(call.consequence)
-                explain(attempt, NOT_ADMITTED, "Not tried again: admission holds calls back.")
+                explain(attempt, NOT_ADMITTED, "No retry: admission holds calls back.")
                 break
             if holding is not None and holding.paces and not holding.at_once(call, bare, credentials):
                 try:
@@ -313,17 +313,17 @@ class AttemptLoop:
             explain(attempt, used_up(backoff))
             return None
         if wait >= call.remaining:
-            note = f"Not tried again: a wait of {wait:.2f} s does not fit into the total."
+            note = f"No retry: a wait of {wait:.2f} s does not fit into the total."
             explain(attempt, no_room(call.settings.timeout.total), note)
             return None
         if self.budget is not None and not self.budget.withdraw():
-            explain(attempt, BUDGET_SPENT, "Not tried again: the retry budget of this client is spent.")
+            explain(attempt, BUDGET_SPENT, "No retry: the retry budget of this client is spent.")
             if call.span is not None:
                 call.span.refused_by_budget()
             self._floods.warn(
                 ("budget", attempt.reason, named(call)),
                 id(call),
-                "retry budget of %s is spent: %s%s is not tried again",
+                "retry budget of %s is spent: %s%s is not retried",
                 self.host,
                 attempt.reason,
                 named(call),
@@ -368,5 +368,5 @@ class AttemptLoop:
             )
         if await self._registry.pause(wait):
             return True
-        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        explain(attempt, CLOSING, "No retry: the client is closing.")
         return False

@@ -188,12 +188,10 @@ class Holding:
         most = throttling.policy.max_wait
         if most is not None and wait > most:
             why = too_long(most)
-            note = f"Not tried again: the server asks to wait {wait:.1f} s."
+            note = f"No retry: the server asks to wait {wait:.1f} s."
         elif wait >= call.remaining:
             why = no_room(call.settings.timeout.total)
-            note = (
-                f"Not tried again: the server asks to wait {wait:.1f} s, which does not fit into the total."
-            )
+            note = f"No retry: the server asks to wait {wait:.1f} s, which does not fit into the total."
         elif call.settings.probe:
             why = "A probe is not repeated."
         elif not await call.settings.backoff.allows(state, attempt):
@@ -218,7 +216,7 @@ class Holding:
         )
         if throttling.by_quotas or await self._registry.pause(wait):
             return True
-        explain(attempt, CLOSING, "Not tried again: the client is closing.")
+        explain(attempt, CLOSING, "No retry: the client is closing.")
         return False
 
     def _room(self, call: Call) -> float:

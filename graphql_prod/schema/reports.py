@@ -43,7 +43,7 @@ def stale(host: str, error: Exception, *, age: float | None, again_in: float | N
         reason,
         "It is dropped: calls need a new one"
         if again_in is None
-        else f"The known one serves; tried again in {again_in:.0f} s",
+        else f"The known one serves; the next try follows in {again_in:.0f} s",
         extra=logs.facts(host=host, reason=reason, schema_age=age, kept=again_in is not None),
     )
 
