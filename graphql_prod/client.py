@@ -86,6 +86,18 @@ class ProductionClient(GraphQLClient):
     Takes the stock constructor's arguments in the same order. Constructing needs no running event loop and
     does no I/O; the session is opened at first use. One client serves any number of tasks.
 
+    :param endpoint: ``http(s)://`` or ``ws(s)://`` URL.
+    :param headers: sent with every request, below those of a provider, a view and a call.
+    :param method: ``"post"`` or ``"get"``, for queries; None is POST.
+    :param schema: validates documents against this one, without asking the server.
+    :param session: an ``aiohttp.ClientSession`` or ``httpx.AsyncClient`` of the caller, who closes it. None:
+        the client opens one, and closes it.
+    :param validate: False sends documents without validating them.
+    :param serializer: the JSON library of the stock client's kind. None: orjson.
+    :param codec: the stock client's codec of requests and answers. None: the stock's own.
+    :param transport: a transport of the caller's, in place of ours. None: ours.
+    :param subscription_transport: the same for subscriptions.
+    :param schema_ttl: seconds for which an introspected schema is good; None: for ever.
     :param config: settings; arguments given beside it win over what it says.
     :param backend: ``"aiohttp"`` or ``"httpx"``; None leaves it to the config, the session, else aiohttp.
     :param timeout: a policy, a preset's name, or a number: the total in seconds; in place of the config's

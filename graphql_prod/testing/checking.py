@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from graphql import GraphQLError, execute
+from graphql import FieldNode, GraphQLError, InlineFragmentNode, execute, is_abstract_type
 
 if TYPE_CHECKING:
     from graphql import (
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         GraphQLObjectType,
         GraphQLResolveInfo,
         GraphQLSchema,
+        SelectionSetNode,
     )
 
 MANY = 10
@@ -77,22 +78,63 @@ def _by_key(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
     raise GraphQLError("is missing")
 
 
-def _type_of(schema: GraphQLSchema, value: Any, _: GraphQLResolveInfo[Any], kind: GraphQLAbstractType) -> str:
-    possible = schema.get_possible_types(kind)
+def _type_of(
+    schema: GraphQLSchema, value: Any, info: GraphQLResolveInfo[Any], kind: GraphQLAbstractType
+) -> str:
+    """The type that an object is of: the one that it names, else the one whose selection it fits."""
+    possible = sorted(schema.get_possible_types(kind), key=lambda each: each.name)
     named = value.get("__typename") if isinstance(value, Mapping) else None
     if named is not None:
         return str(named)
-    if len(possible) == 1:
+    if not isinstance(value, Mapping):
         return possible[0].name
-    fitting = [each.name for each in possible if isinstance(value, Mapping) and _fits(value, each)]
-    if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(sorted(each.name for each in possible))
-    raise GraphQLError(f'may be {names}: say which by "__typename"')
+    distances = {each.name: _distance(schema, value, info, each) for each in possible}
+    least = min(distances.values())
+    nearest = [name for name, distance in distances.items() if distance == least]
+    if len(nearest) > 1 and least > 0:
+        raise GraphQLError(f'may be {", ".join(distances)}: say which by "__typename"')
+    return nearest[0]
 
 
-def _fits(value: Mapping[str, Any], kind: GraphQLObjectType) -> bool:
-    return all(key in kind.fields for key in value)
+def _distance(
+    schema: GraphQLSchema, value: Mapping[str, Any], info: GraphQLResolveInfo[Any], kind: GraphQLObjectType
+) -> int:
+    """How many fields an object has too few, or too many, to be what is asked of a type."""
+    due: dict[str, str] = {}
+    may: set[str] = {"__typename", *kind.fields}
+    for node in info.field_nodes:
+        if node.selection_set is not None:
+            _collect(schema, node.selection_set, info, kind, due, may)
+    missing = [key for key, field in due.items() if field != "__typename" and not {key, field} & value.keys()]
+    return len(missing) + len(value.keys() - may)
+
+
+def _collect(
+    schema: GraphQLSchema,
+    selections: SelectionSetNode,
+    info: GraphQLResolveInfo[Any],
+    kind: GraphQLObjectType,
+    due: dict[str, str],
+    may: set[str],
+) -> None:
+    """The names under which fields of a type are asked for; those with a directive need not be there."""
+    for node in selections.selections:
+        if isinstance(node, FieldNode):
+            key = node.alias.value if node.alias is not None else node.name.value
+            may.add(key)
+            if not node.directives:
+                due[key] = node.name.value
+            continue
+        fragment: Any = node if isinstance(node, InlineFragmentNode) else info.fragments.get(node.name.value)  # type: ignore[attr-defined]
+        condition = None if fragment is None else fragment.type_condition
+        if fragment is None or (condition is not None and not _includes(schema, condition.name.value, kind)):
+            continue
+        _collect(schema, fragment.selection_set, info, kind, {} if node.directives else due, may)
+
+
+def _includes(schema: GraphQLSchema, name: str, kind: GraphQLObjectType) -> bool:
+    found = schema.get_type(name)
+    return found is kind or (is_abstract_type(found) and schema.is_sub_type(found, kind))
 
 
 def _told(error: GraphQLError) -> str:

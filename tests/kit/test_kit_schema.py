@@ -217,6 +217,57 @@ async def test_a_script_that_breaks_the_schema(shop: ScriptedServer, data: dict[
         await shop.__aexit__(None, None, None)
 
 
+PETS = """
+interface Node { id: ID! }
+type Cat implements Node { id: ID! name: String! }
+type Dog implements Node { id: ID! barks: Boolean! }
+union Pet = Cat | Dog
+type Query { pet: Pet node: Node }
+type Subscription { pet: Pet! }
+"""
+PET = """
+query Pet($barks: Boolean = true) { pet { ...Named ... on Dog { id barks @include(if: $barks) } } }
+fragment Named on Cat { id nick: name }
+"""
+
+
+@pytest.mark.parametrize(
+    ("pet", "text"),
+    [
+        ({"id": "1", "nick": "Tom"}, None),
+        ({"id": "2", "barks": True}, None),
+        (None, None),
+        ({"id": "1"}, "pet.barks is missing"),
+        ({"id": "1", "name": "Tom"}, "pet"),
+        ({"__typename": "Bird", "id": "1"}, "Bird"),
+        ({"__typename": "Dog", "id": "1", "nick": "Tom"}, "pet.barks is missing"),
+        (5, "pet"),
+    ],
+)
+async def test_unions(pet: Any, text: str | None) -> None:
+    """An object is of the type whose selection it fits; ``__typename`` says which where several do."""
+    server = ScriptedServer(schema=PETS)
+    server.script("Pet", {"pet": pet})
+    await server.start()
+    async with client_of(server.url) as client:
+        answer = await client.query(PET)
+    await server.stop()
+    assert [text in problem for problem in server.problems if text] == [True] * (text is not None)
+    assert (answer.data == {"pet": pet}) is (text is None)
+
+
+async def test_an_interface_whose_type_needs_not_be_said() -> None:
+    """What every type has is enough where nothing else is asked for."""
+    async with ScriptedServer(schema=PETS) as server, client_of(server.url) as client:
+        server.script("Node", {"node": {"id": "1"}})
+        assert (await client.query("query Node { node { id } }")).data == {"node": {"id": "1"}}
+        events = client.stream("subscription { pet { ... on Cat { nick: name } } }")
+        reading = asyncio.create_task(anext(events))
+        await server.send({"pet": {"id": "1", "name": "Tom"}})
+        assert answer_of(await reading).data == {"pet": {"nick": "Tom"}}
+        await events.aclose()
+
+
 async def test_a_script_that_breaks_the_schema_on_purpose(shop: ScriptedServer) -> None:
     """A test of what a program does with such an answer says so."""
     shop.script("Order", Answer.graphql(data={"order": 5}, breaks_schema=True))
