@@ -254,7 +254,7 @@ class AttemptLoop:
     def _log_refusal(self, call: Call, attempt: AttemptOutcome | None) -> None:
         refusal = attempt or AttemptOutcome(SendStatus.ANSWERED, "error code")
         logger.info(
-            "%s refused the credentials of attempt %d%s, new ones are asked for",
+            "%s refused the credentials of attempt %d%s, new ones are requested",
             self.host,
             call.attempts,
             named(call),

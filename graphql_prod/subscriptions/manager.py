@@ -342,7 +342,7 @@ class ConnectionManager:
     def report_renewal(self, channel: Channel, evidence: str) -> None:
         """Log why new credentials are asked for."""
         logger.warning(
-            "%s refused the credentials (%s); new ones are asked for",
+            "%s refused the credentials (%s); new ones are requested",
             channel.host,
             evidence,
             extra=logs.facts(host=channel.host, reason=evidence),

@@ -10,7 +10,7 @@ Document = Literal["off", "sanitized", "full"]
 
 
 class TelemetryPolicy(Policy):
-    """What is told to OpenTelemetry, once the program has set up its SDK; without one nothing is.
+    """What OpenTelemetry receives, once the program has set up its SDK; without one nothing is.
 
     :param traces: one span a call and one a subscription.
     :param metrics: durations, retries, the budget, subscriptions.

@@ -77,7 +77,7 @@ class ThrottlingPolicy(Policy):
     :param burst: calls that may go at once under ``rate``. None: those of one second, at least one.
     :param preset: what is known of a public API: ``github``, ``shopify``, ``linear``, ``monday``,
         ``hasura``, ``appsync``. It makes the mode ``retry`` unless one is named. None: none.
-    :param identity_headers: headers by which quotas are told apart where there is no ``headers_provider``.
+    :param identity_headers: headers by which quotas are separated where there is no ``headers_provider``.
     """
 
     mode: Mode = "off"
