@@ -114,7 +114,7 @@ docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/draw_trace.py
 	$(BIN)/python docs/draw_diagrams.py
-	$(BIN)/python tests/error_texts.py > docs/troubleshooting.md
+	$(BIN)/python tests/error_texts.py
 	$(MAKE) --no-print-directory site
 
 # Broken links, missing names and unlisted pages are errors.

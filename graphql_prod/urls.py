@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -55,6 +56,7 @@ def has_credentials(url: object) -> bool:
     return bool(parts.username or parts.password)
 
 
+@functools.lru_cache(maxsize=64)  # a client asks for the same few, and each subscription keeps what it gets
 def host_of(url: str) -> str:
     """``host`` or ``host:port``, for texts; never credentials."""
     parts = urlsplit(url)

@@ -1,6 +1,6 @@
 """The texts of errors, each made by what it is about; docs/troubleshooting.md is made from this table.
 
-python tests/error_texts.py    # prints the page (make docs)
+python tests/error_texts.py    # writes the page (make docs)
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import re
 import ssl
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -459,4 +458,4 @@ if __name__ == "__main__":
     import logging
 
     logging.getLogger("graphql_prod").addHandler(logging.NullHandler())
-    sys.stdout.write(asyncio.run(page()))
+    PAGE.write_text(asyncio.run(page()), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from graphql_prod.subscriptions.endings import RejectedError, SilenceError, SocketClosed, not_acknowledged
 from graphql_prod.subscriptions.keep_alive import KeepAlive
 from graphql_prod.subscriptions.losses import loss_of
-from graphql_prod.subscriptions.protocol import dialect_of, pong_message, read, stop_message
+from graphql_prod.subscriptions.protocol import Message, dialect_of, pong_message, read, stop_message
 from graphql_prod.subscriptions.send_queue import Unread, UnreadError
 from graphql_prod.subscriptions.shapes import words_of
 from graphql_prod.subscriptions.sockets import CLOSE_TIMEOUT, IN_HASTE
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from graphql_prod.subscriptions.connector import Connector
     from graphql_prod.subscriptions.policy import SubscriptionPolicy
-    from graphql_prod.subscriptions.protocol import Dialect, Message
+    from graphql_prod.subscriptions.protocol import Dialect
     from graphql_prod.subscriptions.send_queue import SendQueue
     from graphql_prod.subscriptions.sockets import Socket
+
+
+_BARE_ACK: Message = {"type": "connection_ack"}
 
 
 class Connection:
@@ -94,7 +97,8 @@ class Connection:
             if type(error) is TimeoutError and limit.expired():
                 raise not_acknowledged(self._policy.ack_timeout, upgraded=socket is not None) from error
             raise
-        self._socket, self.dialect, self.ack = socket, dialect, ack
+        # A socket keeps it as long as it is open, and most say nothing but that.
+        self._socket, self.dialect, self.ack = socket, dialect, ack if len(ack) > 1 else _BARE_ACK
         return ack
 
     async def _acknowledgement(self, socket: Socket) -> Message:

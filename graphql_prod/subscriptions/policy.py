@@ -135,8 +135,8 @@ class SubscriptionPolicy(Policy):
     :param share_connection: True puts subscriptions of the same endpoint, protocol, credentials and
         ``connection_init`` payload on one socket; there ``"block"`` acts as ``"error"``.
     :param idle_timeout: silence of a subscription, without any event, after which it is subscribed anew, its
-        connection too where that is its own; reported as a gap. The clock stands still while its queue is full.
-        None: silence is no reason.
+        connection too where that is its own; reported as a gap. The clock stands still while its queue is
+        full. None: silence is no reason.
     :param endpoint: a URL of its own for subscriptions; in code also a sync or async callable that returns
         one, asked at each connect. None: the client's.
     :param compression: True offers permessage-deflate. What inflates is bounded by ``max_response_bytes``.

@@ -188,7 +188,7 @@ class Subscriber:
         self.states.become("subscribed", ack_payload=message.get("payload"))
         self._tell_of(acknowledged=True)
         if self.control:
-            self.event_queue.put(message)
+            self.event_queue.put(dict(message))  # others on this socket have it too
         self.established = True
         self._answer()
 
