@@ -631,3 +631,17 @@ def test_what_holds_after_a_limit_was_asked_for() -> None:
     assert longer.named == {"total", "attempt", "read", "connect"}
     assert shorter == TimeoutPolicy(total=5, read=5, connect=None)
     assert shorter.named == {"total", "read", "connect"}
+
+
+def test_totals_that_are_remembered_stay_those_of_their_policy() -> None:
+    """Two policies that are equal, of which one names what the other has by default, keep their own limits."""
+    named, default = TimeoutPolicy(total=30, read=10), TimeoutPolicy(total=30)
+    for _ in range(2):
+        assert override(named, 20).read == 10
+        assert override(default, 20).read is None
+        assert override(default, 20.0).total == 20
+    for number in range(1, 200):  # more than are remembered
+        assert override(default, number).total == number
+    for bad in (True, False, 0, -1, float("nan")):
+        with pytest.raises(ConfigurationError):
+            override(default, bad)

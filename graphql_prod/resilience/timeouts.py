@@ -111,9 +111,24 @@ def override(base: TimeoutPolicy, value: TimeoutPolicy | float | TimeoutPreset |
         return value
     if isinstance(value, str):
         return TimeoutPolicy.model_validate(timeout_policy(value))
+    plain = type(value) in (int, float)
+    known = _totals.get((id(base), value)) if plain else None
+    if known is not None and known[0] is base:
+        return known[1]
     kept = {
         key: limit
         for key in base.model_fields_set - {"total"}
         if (limit := getattr(base, key)) is None or limit <= value
     }
-    return TimeoutPolicy(**{**kept, "total": value})
+    made = TimeoutPolicy(**{**kept, "total": value})
+    if plain:
+        if len(_totals) >= TOTALS:
+            _totals.clear()
+        _totals[id(base), value] = base, made
+    return made
+
+
+TOTALS = 64
+"""Policies that are remembered: a view is made for a call, and most programs name the same few numbers."""
+_totals: dict[tuple[int, float], tuple[TimeoutPolicy, TimeoutPolicy]] = {}
+"""By the policy beneath, which is kept so that its id is nobody else's, and the total."""
