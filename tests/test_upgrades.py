@@ -175,3 +175,17 @@ def test_the_seam_of_websockets() -> None:
     connect = pytest.importorskip("websockets.asyncio.client").connect
     parameters = inspect.signature(connect.process_redirect).parameters
     assert list(parameters) == ["self", "exc"]
+
+
+async def test_many_at_once_share_one_hook(server: ScriptedServer, hooked: aiohttp.ClientSession) -> None:
+    """aiohttp runs every hook for every request: one for each upgrade would be their number squared."""
+    at_once: list[int] = []
+    server.on_connect = lambda _: at_once.append(len(hooked.trace_configs))
+    async with client_of(server.url, objects={"session": hooked}) as client:
+        subscriptions = await asyncio.gather(
+            *(client.subscribe("subscription { count }") for _ in range(40)),
+        )
+        assert len(server.upgrades) == 40
+        assert max(at_once) == 2, "one of the caller's, and one of ours"
+        for subscription in subscriptions:
+            await subscription.unsubscribe_and_wait()

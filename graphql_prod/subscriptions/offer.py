@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -58,6 +59,8 @@ def _looking() -> aiohttp.TraceConfig:
 
 
 _TRACE = _looking()
+_under_way: WeakKeyDictionary[aiohttp.ClientSession, int] = WeakKeyDictionary()
+"""How many upgrades of ours each session makes now."""
 
 
 @contextlib.contextmanager
@@ -78,11 +81,18 @@ def offering(session: object, protocols: Sequence[str]) -> Iterator[None]:
             "a WebSocket upgrade would take the credentials along. Give the session a list"
         )
     token = _OFFERED.set(protocols)
-    # First: another one may wait, and what it waits for may never come.
-    hooks.insert(0, _TRACE)
+    _under_way[session] = _under_way.get(session, 0) + 1
+    if _TRACE not in hooks:  # one for all of them: each of aiohttp's requests runs every hook that it finds
+        # First: another one may wait, and what it waits for may never come.
+        hooks.insert(0, _TRACE)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # its owner has emptied the list meanwhile
-            hooks.remove(_TRACE)
+        left = _under_way[session] - 1
+        if left:
+            _under_way[session] = left
+        else:
+            del _under_way[session]
+            with contextlib.suppress(ValueError):  # its owner has emptied the list meanwhile
+                hooks.remove(_TRACE)
         _OFFERED.reset(token)
