@@ -38,7 +38,7 @@ class RetryBudget(Policy):
 
 
 class RetryPolicy(Policy):
-    """What is tried again, how often and after how long.
+    """What is retried, how often and after how long.
 
     The numbers are those of the stock client's production guide (4 attempts, 0.5 s to 8 s), with jitter.
 
