@@ -634,7 +634,7 @@ def test_what_holds_after_a_limit_was_asked_for() -> None:
 
 
 def test_totals_that_are_remembered_stay_those_of_their_policy() -> None:
-    """Of two policies that are equal one may name what the other has by default: each keeps its own limits."""
+    """Of two equal policies one may name what the other has by default: each keeps its own limits."""
     named, default = TimeoutPolicy(total=30, read=10), TimeoutPolicy(total=30)
     for _ in range(2):
         assert override(named, 20).read == 10
