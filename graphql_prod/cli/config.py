@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     rows = [(key, shown, found.origin(key)) for key, shown in _rows(found.config)]
+    rows.sort(key=lambda row: row[0][0] == "schema")  # the model's first field, which nobody looks for first
     if sys.stdout is not None and sys.stdout.isatty():
         show(rows)
     else:
