@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import graphql_prod.testing
 from graphql_prod import ProductionConfig
 from graphql_prod.sources import load
 
@@ -37,6 +38,15 @@ def test_drawings_are_current() -> None:
     command = [sys.executable, "docs/draw_diagrams.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "current"), done.stdout + done.stderr
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """A name that can be imported stands on a page of the reference."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    named = set(re.findall(r"^::: graphql_prod\.(\S+)$", pages, re.MULTILINE))
+    public = set(graphql_prod.__all__) - {"__version__"}
+    public |= {f"testing.{name}" for name in graphql_prod.testing.__all__}
+    assert public - named == set()
 
 
 def test_example_file_loads() -> None:
